@@ -1,0 +1,1 @@
+"""lepton_dse: hardware-aware design-space exploration for neural networks."""

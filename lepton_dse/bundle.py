@@ -1,0 +1,97 @@
+"""The bundle: a model after compression, as content-addressed files that travel beside a plan.
+
+It holds the graph with its weights and the scale of every tensor that becomes an integer. With its plan it is all that
+lowering and emission need: no model file, no data, no randomness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lepton_dse.errors import InvalidPlanError, LeptonError
+from lepton_dse.files import read_text
+from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.serialize import CONSTANTS_FILE, GRAPH_FILE, graph_to_files, read_graph
+from lepton_dse.numerics.formats import NumberFormat
+from lepton_dse.numerics.quantize import QuantParams
+
+__all__ = ["SCALES_FILE", "Bundle", "Scale"]
+
+SCALES_FILE = "scales.json"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The integer format of a tensor and how its integers stand for reals."""
+
+    format: NumberFormat
+    params: QuantParams
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A graph and the scales of its tensors.
+
+    Parameters
+    ----------
+    graph : Graph
+        Float graph, one sample a pass.
+    scales : mapping of str to Scale
+        By tensor name: per channel for weights, per tensor for activations. Empty for float formats.
+    """
+
+    graph: Graph
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the graph's digest and the scales."""
+        return hashlib.sha256((self.graph.digest + self._scales_json()).encode()).hexdigest()
+
+    def to_files(self) -> dict[str, bytes]:
+        """The bundle's files by name."""
+        return {**graph_to_files(self.graph), SCALES_FILE: self._scales_json().encode()}
+
+    @classmethod
+    def read(cls, folder: Path, *, digest: str | None = None) -> Bundle:
+        """Read a bundle and, if `digest` is given, hold it against that.
+
+        Raises
+        ------
+        InvalidPlanError
+            If files are missing, damaged, or not those that the plan was made with.
+        """
+        if not all((folder / name).is_file() for name in (GRAPH_FILE, CONSTANTS_FILE, SCALES_FILE)):
+            raise InvalidPlanError(
+                "the bundle is missing", where=str(folder), fix="keep the folder beside its plan, or plan again"
+            )
+        try:
+            scales = {name: _decode(entry) for name, entry in json.loads(read_text(folder / SCALES_FILE)).items()}
+            bundle = cls(read_graph(folder), scales)
+        except (LeptonError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InvalidPlanError(f"the bundle is damaged ({error})", where=str(folder), fix="plan again") from error
+        if digest is not None and bundle.digest != digest:
+            raise InvalidPlanError("the bundle is not the one that the plan was made with", where=str(folder), fix="plan again")
+        return bundle
+
+    def _scales_json(self) -> str:
+        entries = {name: _encode(scale) for name, scale in self.scales.items()}
+        return json.dumps(entries, indent=1, sort_keys=True) + "\n"
+
+
+def _encode(scale: Scale) -> dict[str, Any]:
+    params = scale.params
+    return {"format": str(scale.format), "beta": list(params.beta), "zero": params.zero, "axis": params.axis}
+
+
+def _decode(entry: dict[str, Any]) -> Scale:
+    axis = entry["axis"]
+    beta = tuple(float(value) for value in entry["beta"])
+    params = QuantParams(beta, int(entry["zero"]), None if axis is None else int(axis))
+    return Scale(NumberFormat.parse(entry["format"]), params)

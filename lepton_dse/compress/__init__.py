@@ -1,0 +1,1 @@
+"""Compression: calibration and quantisation; a graph in, a bundle out."""

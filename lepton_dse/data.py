@@ -1,0 +1,103 @@
+"""Labelled data and the metrics that are measured on it."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_dse.errors import InvalidDataError
+
+__all__ = ["Dataset", "Interval", "top1"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and, where there are any, labels.
+
+    Parameters
+    ----------
+    x : ndarray of float32, shape (N, ...)
+        Samples, one along axis 0.
+    y : ndarray of int64, shape (N,), or None
+        Class of each sample.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim < 1 or len(self.x) == 0:
+            raise InvalidDataError("holds no samples", where="x", fix="give an array of shape (N, ...)")
+        if not np.isfinite(self.x).all():
+            raise InvalidDataError("holds NaN or infinity", where="x", fix="clean the samples")
+        if self.y is not None and self.y.shape != (len(self.x),):
+            raise InvalidDataError(f"{self.y.shape} labels for {len(self.x)} samples", where="y", fix="give one label a sample")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, count: int) -> Dataset:
+        """The first `count` samples."""
+        return Dataset(self.x[:count], None if self.y is None else self.y[:count])
+
+    @classmethod
+    def read(cls, path: Path) -> Dataset:
+        """Read an ``.npz`` archive with ``x`` and optionally ``y``; nothing in it is unpickled.
+
+        Raises
+        ------
+        InvalidDataError
+            If the file is absent, damaged, or holds arrays of the wrong kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                if not isinstance(archive, np.lib.npyio.NpzFile) or "x" not in archive:
+                    raise InvalidDataError(
+                        "holds no array 'x'", where=str(path), fix="save it with numpy.savez(path, x=..., y=...)"
+                    )
+                x = np.asarray(archive["x"])
+                y = np.asarray(archive["y"]) if "y" in archive else None
+        except InvalidDataError:
+            raise
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise InvalidDataError("is not a readable .npz archive", where=str(path), fix="save it with numpy.savez") from error
+        if x.dtype.kind not in "fiu" or (y is not None and y.dtype.kind not in "iu"):
+            raise InvalidDataError("x must hold numbers and y integers", where=str(path))
+        try:
+            return cls(x.astype(np.float32), None if y is None else y.astype(np.int64))
+        except InvalidDataError as error:
+            raise InvalidDataError(error.what, where=f"{path}: {error.where}", fix=error.fix) from error
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured proportion with its 95% confidence interval (Wilson's score interval, E. B. Wilson, JASA 22, 1927)."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+def top1(scores: NDArray[np.generic], labels: NDArray[np.int64]) -> Interval:
+    """Share of samples whose greatest score, or whose predicted index, is the label.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (N, classes), or integer indices of shape (N,) or (N, 1)
+        Outputs of a classifier.
+    labels : ndarray of int64, shape (N,)
+        True classes.
+    """
+    flat = scores.reshape(len(scores), -1)
+    predicted = flat.argmax(1) if flat.shape[1] > 1 else flat[:, 0]
+    hits, count = int(np.count_nonzero(predicted == labels)), len(labels)
+    z = 1.959963984540054  # the 97.5% point of the normal distribution
+    share = hits / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Interval(share, float(centre - half), float(centre + half), count)

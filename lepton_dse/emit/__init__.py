@@ -1,0 +1,1 @@
+"""Emitters: pure functions from a schedule to a set of files."""

@@ -1,0 +1,237 @@
+"""Plain C++17 with a C ABI: the sequential schedule written out, weights as arrays, a test program and a CMake file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from lepton_dse.emit.artefact import EmitRequest, Emitter
+from lepton_dse.emit.cpp.kernels import ctype, float_literal, write_step
+from lepton_dse.emit.writer import Writer
+from lepton_dse.errors import LeptonError
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.schedule.program import Program, program
+
+__all__ = ["EMITTER", "INPUT_FILE", "expected_file"]
+
+INPUT_FILE = "vectors/input.bin"
+_MOST_WEIGHTS = 1 << 26  # elements; as text a larger array is more than a compiler takes
+
+
+def expected_file(position: int) -> str:
+    """Name of the file with the reference values of the output at `position`."""
+    return f"vectors/expected_{position}.bin"
+
+
+def emit(request: EmitRequest) -> Mapping[str, bytes]:
+    """Files of the C++ artefact.
+
+    Raises
+    ------
+    LeptonError
+        If an operation has no C++ rule or the weights are too many for source text.
+    """
+    schedule = program(request.graph)
+    identifiers = _identifiers(schedule)
+    files = {
+        "model.h": _header(schedule),
+        "model.cpp": _model(request, schedule, identifiers),
+        "weights.inc": _weights(request, schedule, identifiers),
+        "test.cpp": _test(schedule),
+        "CMakeLists.txt": _CMAKE,
+        "README.md": _readme(request, schedule),
+    }
+    encoded = {name: text.encode() for name, text in files.items()}
+    encoded[INPUT_FILE] = np.ascontiguousarray(request.vectors.x, "<f4").tobytes()
+    for position, tensor in enumerate(schedule.outputs):
+        values = request.vectors.tensors[tensor.name]
+        encoded[expected_file(position)] = np.ascontiguousarray(values, tensor.format.numpy.newbyteorder("<")).tobytes()
+    return encoded
+
+
+EMITTER = Emitter("cpp", ("cpu",), emit)
+
+
+def _identifiers(schedule: Program) -> dict[str, str]:
+    """A C++ identifier for every tensor: its name where that works, numbered so that no two collide."""
+    owners: dict[str, str] = {}
+    for position, name in enumerate(dict.fromkeys(schedule.aliases.values())):
+        owners[name] = f"t{position}_{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')[:40]}"
+    return {name: owners[owner] for name, owner in schedule.aliases.items()}
+
+
+def _parameters(schedule: Program) -> str:
+    inputs = [f"const {ctype(tensor.format)}* input{index}" for index, tensor in enumerate(schedule.inputs)]
+    outputs = [f"{ctype(tensor.format)}* output{index}" for index, tensor in enumerate(schedule.outputs)]
+    return ", ".join(inputs + outputs)
+
+
+def _header(schedule: Program) -> str:
+    out = Writer()
+    out.lines(
+        [
+            "/* One sample in, one result out; not reentrant: the working buffers are static. */",
+            "#ifndef MODEL_H",
+            "#define MODEL_H",
+            "#include <stddef.h>",
+            "#include <stdint.h>",
+            "#ifdef __cplusplus",
+            'extern "C" {',
+            "#endif",
+            "",
+        ]
+    )
+    for kind, tensors in (("INPUT", schedule.inputs), ("OUTPUT", schedule.outputs)):
+        for index, tensor in enumerate(tensors):
+            out.line(f"/* {tensor.name}: {' x '.join(map(str, tensor.shape))} of {tensor.format} */")
+            out.line(f"#define MODEL_{kind}{index}_SIZE {tensor.elements}")
+    out.line()
+    out.line(f"void model_run({_parameters(schedule)});")
+    out.line("/* Working buffers, for a test that looks for the first wrong one. */")
+    out.line("size_t model_buffer_count(void);")
+    out.line("const void* model_buffer(size_t index, size_t* bytes);")
+    out.lines(["", "#ifdef __cplusplus", "}", "#endif", "#endif"])
+    return out.text()
+
+
+def _model(request: EmitRequest, schedule: Program, identifiers: dict[str, str]) -> str:
+    out = Writer()
+    plan = request.plan
+    out.line(f"// {plan.model}, {plan.precision}: integer arithmetic exactly as the reference defines it.")
+    includes = ("algorithm", "cmath", "cstdint", "cstdlib", "cstring", "limits")
+    out.lines(
+        ['#include "model.h"', *(f"#include <{name}>" for name in includes), "", "namespace {", "", '#include "weights.inc"', ""]
+    )
+    for tensor in (*schedule.inputs, *schedule.buffers):
+        out.line(f"{ctype(tensor.format)} {identifiers[tensor.name]}[{tensor.elements}];")
+    for index, step in enumerate(schedule.steps):
+        out.line()
+        shape = " x ".join(map(str, step.write.shape))
+        out.line(f"// {step.op.kind} '{_comment(step.op.name)}' -> {shape} of {step.write.format}")
+        with out.block(f"void step{index}() {{"):
+            write_step(out, step, identifiers)
+    out.lines(["", "}  // namespace", ""])
+    with out.block(f'extern "C" void model_run({_parameters(schedule)}) {{'):
+        for index, tensor in enumerate(schedule.inputs):
+            out.line(f"std::memcpy({identifiers[tensor.name]}, input{index}, sizeof({identifiers[tensor.name]}));")
+        for index in range(len(schedule.steps)):
+            out.line(f"step{index}();")
+        for index, tensor in enumerate(schedule.outputs):
+            out.line(f"std::memcpy(output{index}, {identifiers[tensor.name]}, sizeof({identifiers[tensor.name]}));")
+    out.line()
+    out.line(f'extern "C" size_t model_buffer_count() {{ return {len(schedule.buffers)}; }}')
+    out.line()
+    with out.block('extern "C" const void* model_buffer(size_t index, size_t* bytes) {'), out.block("switch (index) {"):
+        for index, tensor in enumerate(schedule.buffers):
+            name = identifiers[tensor.name]
+            out.line(f"case {index}: *bytes = sizeof({name}); return {name};")
+        out.line("default: *bytes = 0; return nullptr;")
+    return out.text()
+
+
+def _comment(text: str) -> str:
+    """A name from a model file as it may stand in a line comment."""
+    return re.sub(r"[^\x20-\x7e]|\\", "?", text)
+
+
+def _weights(request: EmitRequest, schedule: Program, identifiers: dict[str, str]) -> str:
+    total = sum(tensor.elements for tensor in schedule.constants)
+    if total > _MOST_WEIGHTS:
+        raise LeptonError(
+            f"{total} weights are more than source text should hold", fix=f"at most {_MOST_WEIGHTS}; prune the model"
+        )
+    out = Writer()
+    for tensor in schedule.constants:
+        out.line(f"const {ctype(tensor.format)} {identifiers[tensor.name]}[{tensor.elements}] = {{")
+        values = request.graph.constants[tensor.name].reshape(-1)
+        texts = [_literal(value, tensor) for value in values.tolist()]
+        out.lines(",".join(texts[start : start + 24]) + "," for start in range(0, len(texts), 24))
+        out.line("};")
+    return out.text()
+
+
+def _literal(value: float | int, tensor: Tensor) -> str:
+    if tensor.format.is_float:
+        return float_literal(float(value))
+    return f"{value}LL" if tensor.format.bits > 32 else str(value)
+
+
+def _test(schedule: Program) -> str:
+    """A program that runs every sample of the vectors and writes what it got, or all buffers of one sample."""
+    out = Writer()
+    out.line("// usage: test INPUT OUTPUT...          results of every sample, one file an output")
+    out.line("//        test --buffers N INPUT FILE   all working buffers after sample N, in order")
+    out.lines(['#include "model.h"', "#include <cstdio>", "#include <cstdlib>", "#include <cstring>", "#include <vector>", ""])
+    with out.block("static FILE* opened(const char* path, const char* mode) {"):
+        out.line("FILE* file = std::fopen(path, mode);")
+        out.line('if (!file) { std::fprintf(stderr, "cannot open %s\\n", path); std::exit(2); }')
+        out.line("return file;")
+    out.line()
+    kind = ctype(schedule.inputs[0].format)
+    names = [f"output{index}" for index in range(len(schedule.outputs))]
+    with out.block("int main(int argc, char** argv) {"):
+        out.line('const bool buffers = argc == 5 && !std::strcmp(argv[1], "--buffers");')
+        out.line(f"if (!buffers && argc != {2 + len(names)}) return 2;")
+        out.line("const long chosen = buffers ? std::atol(argv[2]) : -1;")
+        out.line('FILE* in = opened(argv[buffers ? 3 : 1], "rb");')
+        out.line(f"std::vector<{kind}> input(MODEL_INPUT0_SIZE);")
+        for index, tensor in enumerate(schedule.outputs):
+            out.line(f"std::vector<{ctype(tensor.format)}> output{index}(MODEL_OUTPUT{index}_SIZE);")
+        out.line("std::vector<FILE*> files;")
+        out.line('for (int index = buffers ? 4 : 2; index < argc; ++index) files.push_back(opened(argv[index], "wb"));')
+        loop = "for (long n = 0; std::fread(input.data(), sizeof(input[0]), input.size(), in) == input.size(); ++n) {"
+        with out.block(loop):
+            out.line("if (buffers && n != chosen) continue;")
+            out.line(f"model_run(input.data(), {', '.join(f'{name}.data()' for name in names)});")
+            with out.block("for (size_t index = 0; buffers && index < model_buffer_count(); ++index) {"):
+                out.line("size_t bytes = 0;")
+                out.line("const void* data = model_buffer(index, &bytes);")
+                out.line("std::fwrite(data, 1, bytes, files[0]);")
+            out.line("if (buffers) break;")
+            for index, name in enumerate(names):
+                out.line(f"std::fwrite({name}.data(), sizeof({name}[0]), {name}.size(), files[{index}]);")
+        out.line("std::fclose(in);")
+        out.line("for (FILE* file : files) std::fclose(file);")
+        out.line("return 0;")
+    return out.text()
+
+
+_CMAKE = """\
+cmake_minimum_required(VERSION 3.16)
+project(model LANGUAGES CXX)
+
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+add_library(model model.cpp)
+# Contraction of a multiplication and an addition would round once where the reference rounds twice.
+target_compile_options(model PRIVATE -ffp-contract=off)
+target_include_directories(model PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+
+add_executable(model_test test.cpp)
+target_link_libraries(model_test model)
+"""
+
+
+def _readme(request: EmitRequest, schedule: Program) -> str:
+    plan = request.plan
+    out = Writer()
+    out.line(f"# {plan.model} for {plan.target}, {plan.precision}")
+    out.line()
+    out.line("Plain C++17, no dependencies. `model.h` is the C interface; `model.cpp` holds one function per operation.")
+    out.line()
+    out.line("    cmake -B build && cmake --build build")
+    out.line("    lepton verify .        # runs the test vectors and compares every output")
+    out.line()
+    for index, tensor in enumerate(schedule.inputs):
+        out.line(f"- `input{index}`: {' x '.join(map(str, tensor.shape))} of {tensor.format}, row-major (`{tensor.name}`)")
+    for index, tensor in enumerate(schedule.outputs):
+        out.line(f"- `output{index}`: {' x '.join(map(str, tensor.shape))} of {tensor.format}, row-major (`{tensor.name}`)")
+    out.line()
+    out.line(f"`vectors/` holds {len(request.vectors.x)} samples and the reference's results; `graph/` is the lowered graph.")
+    return out.text()

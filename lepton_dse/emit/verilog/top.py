@@ -1,0 +1,152 @@
+"""The top module: instances and wires of a streaming schedule, nothing else."""
+
+from __future__ import annotations
+
+from lepton_dse import rtl_library as rtl
+from lepton_dse.emit.verilog.images import hex_lines, words
+from lepton_dse.emit.writer import Writer
+from lepton_dse.schedule.stream import Instance, Memory, StreamSchedule
+
+__all__ = ["MEMORY_FOLDER", "TOP", "axis_width", "design_modules", "memory_files", "top_module"]
+
+TOP = "lepton_top"
+MEMORY_FOLDER = "mem"
+
+
+def axis_width(lanes: int, bits: int) -> int:
+    """Width of an AXI-Stream data port: whole bytes."""
+    return (lanes * bits + 7) // 8 * 8
+
+
+def design_modules(schedule: StreamSchedule) -> tuple[str, ...]:
+    """Names of the modules that a design instantiates, sorted."""
+    names = {instance.module.name for instance in schedule.instances} | {"frame_last"}
+    if any(instance.memories for instance in schedule.instances):
+        names.add("rom")
+    return tuple(sorted(names))
+
+
+def memory_files(schedule: StreamSchedule) -> dict[str, bytes]:
+    """Images of all memories by file name, cut into the slices that the top module instantiates."""
+    files = {}
+    for instance in schedule.instances:
+        for memory in instance.memories:
+            packed = words(memory.values, memory.field_bits)
+            for part in rtl.rom_slices(memory.width, memory.depth):
+                mask = (1 << part.width) - 1
+                values = ((word >> part.lowest_bit) & mask for word in packed)
+                files[_image(instance, memory, part.lowest_bit)] = hex_lines(values, part.width)
+    return files
+
+
+def _image(instance: Instance, memory: Memory, bit: int) -> str:
+    return f"{MEMORY_FOLDER}/{instance.name}_{memory.port.value}{bit}.hex"
+
+
+def top_module(schedule: StreamSchedule, title: str) -> str:
+    """Verilog text of the top module ``lepton_top``.
+
+    Parameters
+    ----------
+    schedule : StreamSchedule
+    title : str
+        First comment line, one line of printable ASCII.
+    """
+    out = Writer()
+    width_in = schedule.input_lanes * schedule.input_bits
+    width_out = schedule.output_lanes * schedule.output_bits
+    axis_in, axis_out = (
+        axis_width(schedule.input_lanes, schedule.input_bits),
+        axis_width(schedule.output_lanes, schedule.output_bits),
+    )
+    out.line(f"// {title}")
+    out.line("// Wiring only: AXI-Stream in and out, one word a beat, element 0 in the least significant bits. Paths of memory")
+    out.line("// images are relative to the folder that holds this file.")
+    out.lines(["`default_nettype none", "", f"module {TOP} ("])
+    ports = [
+        "    input  wire clk,",
+        "    input  wire rst,",
+        "    input  wire s_axis_tvalid,",
+        "    output wire s_axis_tready,",
+    ]
+    if axis_in != width_in:
+        ports.append("    /* verilator lint_off UNUSEDSIGNAL */")
+    ports.append(f"    input  wire [{axis_in - 1}:0] s_axis_tdata,")
+    if axis_in != width_in:
+        ports.append("    /* verilator lint_on UNUSEDSIGNAL */")
+    ports += [
+        "    output wire m_axis_tvalid,",
+        "    input  wire m_axis_tready,",
+        f"    output wire [{axis_out - 1}:0] m_axis_tdata,",
+        "    output wire m_axis_tlast",
+        ");",
+        "",
+    ]
+    out.lines(ports)
+    upstream = "s_axis_tvalid", "s_axis_tready", f"s_axis_tdata[{width_in - 1}:0]"
+    for instance in schedule.instances:
+        upstream = _place(out, instance, upstream)
+        out.line()
+    last = rtl.FrameLast(width=width_out, beats=schedule.output_beats)
+    data = "m_axis_tdata" if axis_out == width_out else f"m_axis_tdata[{width_out - 1}:0]"
+    if axis_out != width_out:
+        out.line(f"    assign m_axis_tdata[{axis_out - 1}:{width_out}] = {axis_out - width_out}'d0;")
+    connections = _stream(upstream, ("m_axis_tvalid", "m_axis_tready", data)) | {"m_last": "m_axis_tlast"}
+    _instantiate(out, "frame_last", last, "last", connections)
+    out.lines(["", "endmodule", "", "`default_nettype wire"])
+    return out.text()
+
+
+def _stream(upstream: tuple[str, str, str], downstream: tuple[str, str, str]) -> dict[str, str]:
+    names = ("valid", "ready", "data")
+    pairs = {f"s_{name}": wire for name, wire in zip(names, upstream, strict=True)}
+    return {"clk": "clk", "rst": "rst"} | pairs | {f"m_{name}": wire for name, wire in zip(names, downstream, strict=True)}
+
+
+def _place(out: Writer, instance: Instance, upstream: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Declare an instance's wires, instantiate it and its memories; returns its output wires."""
+    name = instance.name
+    ports = {port.name: port for port in instance.module.ports(instance.parameters)}
+    downstream = f"{name}_valid", f"{name}_ready", f"{name}_data"
+    out.line(f"    wire {name}_valid;")
+    out.line(f"    wire {name}_ready;")
+    out.line(f"    wire [{ports['m_data'].width - 1}:0] {name}_data;")
+    connections = _stream(upstream, downstream)
+    for memory in instance.memories:
+        prefix = memory.port.value
+        for signal in ("en", "addr", "data"):
+            port = ports.get(f"{prefix}_{signal}")
+            if port is not None:
+                out.line(f"    wire [{port.width - 1}:0] {name}_{port.name};")
+                connections[port.name] = f"{name}_{port.name}"
+        _memory(out, instance, memory, enabled=f"{prefix}_en" in ports)
+    _instantiate(out, instance.module.name, instance.parameters, name, connections)
+    return downstream
+
+
+def _memory(out: Writer, instance: Instance, memory: Memory, *, enabled: bool) -> None:
+    prefix = f"{instance.name}_{memory.port.value}"
+    for part in rtl.rom_slices(memory.width, memory.depth):
+        rom = rtl.Rom(width=part.width, depth=memory.depth, init=_image(instance, memory, part.lowest_bit), style=part.style)
+        high = part.lowest_bit + part.width - 1
+        connections = {
+            "clk": "clk",
+            "en": f"{prefix}_en" if enabled else "1'b1",
+            "addr": f"{prefix}_addr",
+            "data": f"{prefix}_data[{high}:{part.lowest_bit}]",
+        }
+        _instantiate(out, "rom", rom, f"{prefix}{part.lowest_bit}", connections)
+
+
+def _instantiate(out: Writer, module: str, parameters: rtl.Parameters, name: str, connections: dict[str, str]) -> None:
+    pairs = [f".{key}({_value(value)})" for key, value in parameters.verilog_parameters().items()]
+    out.line(f"    {module} #({', '.join(pairs)}) {name} (")
+    wires = [f".{port}({wire})" for port, wire in connections.items()]
+    for start in range(0, len(wires), 4):
+        end = "," if start + 4 < len(wires) else ""
+        out.line(f"        {', '.join(wires[start : start + 4])}{end}")
+    out.line("    );")
+
+
+def _value(value: int | str) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)

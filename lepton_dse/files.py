@@ -1,0 +1,132 @@
+"""Where data files live, and the only code that writes to disk.
+
+A write goes to a temporary file beside its destination and is renamed over it, so a failure leaves the old file whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lepton_dse.errors import LeptonError
+
+__all__ = ["data_folder", "inside", "read_text", "user_folder", "write_bytes", "write_folder", "write_text"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_folder(name: str) -> Path:
+    """Folder of shipped data (``hwmodels`` or ``rtl``), from the wheel or from a checkout.
+
+    Raises
+    ------
+    LeptonError
+        If neither place holds it.
+    """
+    for candidate in (_PACKAGE / "_data" / name, _PACKAGE.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise LeptonError(f"the data folder '{name}' is missing", where=str(_PACKAGE), fix="reinstall lepton_dse")
+
+
+def user_folder() -> Path:
+    """The folder for a person's own hardware models: ``~/.config/lepton_dse`` (not created here)."""
+    return Path.home() / ".config" / "lepton_dse"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Resolve `name` against `folder` and refuse a path that leaves it.
+
+    Raises
+    ------
+    LeptonError
+        If the resolved path, symbolic links followed, is not below `folder`.
+    """
+    root = folder.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise LeptonError(f"the path '{name}' leaves its folder", where=str(folder), fix="use a relative path below it")
+    return path
+
+
+def read_text(path: Path, *, limit_bytes: int = 1 << 30) -> str:
+    """Read a UTF-8 text file of at most `limit_bytes`.
+
+    Raises
+    ------
+    LeptonError
+        If the file is absent, not a regular file, too large or not UTF-8.
+    """
+    try:
+        if not path.is_file():
+            raise LeptonError("no such file", where=str(path), fix="check the path")
+        if path.stat().st_size > limit_bytes:
+            raise LeptonError(f"larger than {limit_bytes} bytes", where=str(path), fix="is this the right file?")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise LeptonError("not UTF-8 text", where=str(path), fix="is this the right file?") from error
+    except OSError as error:
+        raise LeptonError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically, creating parent folders.
+
+    Raises
+    ------
+    LeptonError
+        If the file cannot be written; what was there before is left whole.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LeptonError(f"cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to `path` atomically; see :func:`write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a set of files as one folder: all of them appear, or none.
+
+    An existing folder is replaced only if it holds nothing but an earlier artefact (it has a ``manifest.json``) or is empty.
+
+    Raises
+    ------
+    LeptonError
+        If a name leaves the folder, the folder holds something else, or writing fails.
+    """
+    if folder.exists() and not (folder / "manifest.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LeptonError("exists and is not an artefact", where=str(folder), fix="choose an empty folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise LeptonError(f"cannot be written: {error.strerror}", where=str(folder)) from error
+    try:
+        for name, data in contents.items():
+            path = inside(staging, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        staging.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(staging, folder)
+    except OSError as error:
+        raise LeptonError(f"cannot be written: {error.strerror}", where=str(folder)) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""Readers of model files: each turns one format into a :class:`~lepton_dse.ir.graph.Graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lepton_dse import registry
+from lepton_dse.errors import InvalidModelError
+from lepton_dse.importers.protocol import Importer, ImportOptions, Unsupported, UnsupportedError
+from lepton_dse.ir.graph import Graph
+
+__all__ = ["ImportOptions", "Importer", "Unsupported", "UnsupportedError", "load_model"]
+
+
+def load_model(
+    path: Path | str,
+    *,
+    batch: int | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    bind: Mapping[str, NDArray[Any]] | None = None,
+) -> Graph:
+    """Read a model file with the importer that its suffix names.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    batch : int, optional
+        Samples a pass. By default what the file says, or 1 where it leaves that open.
+    shapes : mapping of str to tuple of int, optional
+        Whole shapes of inputs whose other axes the file leaves open.
+    bind : mapping of str to ndarray, optional
+        Values for inputs that are to become constants.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model uses what is not supported; it lists everything at once.
+    InvalidModelError
+        If the suffix is unknown or the file cannot be read.
+    """
+    path = Path(path)
+    if batch is not None and batch < 1:
+        raise InvalidModelError(f"a batch of {batch} samples", where=str(path), fix="use at least 1")
+    importers: list[Importer] = [registry.load(registry.Group.IMPORTERS, name) for name in registry.names(registry.Group.IMPORTERS)]
+    for importer in importers:
+        if path.suffix.lower() in importer.suffixes:
+            graph = importer.load(path, ImportOptions(batch, shapes or {}, bind or {}))
+            return graph if batch is None else graph.with_batch(batch)
+    known = ", ".join(f"{suffix} ({importer.name})" for importer in importers for suffix in importer.suffixes)
+    raise InvalidModelError(f"no importer reads '{path.suffix}' files", where=str(path), fix=f"known: {known}")

@@ -1,0 +1,81 @@
+"""Affine maps per channel go into the weights before them: y = (x W + b) s + t = x (W s) + (b s + t).
+
+Only where the intermediate result has no other reader and the weights are constants. What no neighbour absorbs stays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from lepton_dse.importers.onnx.sketch import Sketch
+from lepton_dse.importers.onnx.values import Array, as_float32, spread
+from lepton_dse.ir import ops
+from lepton_dse.ir.ops import Op
+
+__all__ = ["absorb"]
+
+
+def absorb(sketch: Sketch) -> None:
+    """Merge affine maps and biases of `sketch` into the operations before them, in place."""
+    readers = Counter([*(name for op in sketch.operations for name in op.inputs), *_outputs(sketch)])
+    kept: list[Op | None] = []
+    producers: dict[str, int] = {}
+    for op in sketch.operations:
+        position = producers.get(op.inputs[0], -1)
+        before = kept[position] if position >= 0 and readers[op.inputs[0]] == 1 else None
+        merged = None if before is None else _merged(sketch, before, op)
+        if merged is None:
+            producers[op.output] = len(kept)
+            kept.append(op)
+        else:
+            producers[op.output] = position
+            kept[position] = merged
+    sketch.operations[:] = [op for op in kept if op is not None]
+
+
+def _outputs(sketch: Sketch) -> list[str]:
+    return [sketch.operand(name) for name in sketch.outputs if sketch.constant(name) is None]
+
+
+def _merged(sketch: Sketch, before: Op, op: Op) -> Op | None:
+    """`op` done by `before`, or None where that is not possible."""
+    constants = [sketch.constants.get(name) for name in op.inputs[1:]]
+    if any(value is None for value in constants):
+        return None
+    values = [value for value in constants if value is not None]
+    if isinstance(op.attributes, ops.Affine):
+        return _with_affine(sketch, before, op, values[0], values[1])
+    if isinstance(op.attributes, ops.Add) and isinstance(before.attributes, ops.MatMul):
+        columns = sketch.tensors[before.output].shape[-1:]
+        row = values[0].reshape(-1)
+        if row.shape == columns and values[0].shape[-1:] == columns and sketch.tensors[op.output].shape == sketch.tensors[before.output].shape:
+            return _with_affine(sketch, before, op, np.ones_like(row), row)
+    return None
+
+
+def _with_affine(sketch: Sketch, before: Op, op: Op, scale: Array, shift: Array) -> Op | None:
+    rank = len(sketch.tensors[before.output].shape)
+    weights = sketch.constants.get(before.inputs[1]) if len(before.inputs) > 1 else None
+    bias = sketch.constants.get(before.inputs[2]) if len(before.inputs) > 2 else np.zeros_like(shift)
+    if weights is None or bias is None:
+        return None
+    plain = not np.any(scale != 1)
+    match before.attributes:
+        case ops.Affine():
+            along: tuple[int, ...] = (-1,)
+        case ops.Conv():
+            along = (-1, *[1] * (rank - 1))
+        case ops.MatMul() if plain or (rank == 2 and weights.ndim == 2):
+            along = (-1,)
+        case _:
+            return None
+    names = list(before.inputs[:2])
+    if not plain:
+        scaled = spread(lambda weight, factor: weight * factor, weights, scale.reshape(along))
+        names[1] = sketch.add_constant(f"{op.output}_weight", as_float32(scaled))
+    with np.errstate(all="ignore"):  # what overflows is refused where the graph is built
+        total = (bias.astype(np.float64) * scale + shift).astype(np.float32)
+    names.append(sketch.add_constant(f"{op.output}_bias", total))
+    return Op(before.name, before.attributes, (before.inputs[0], *names[1:]), op.output)

@@ -1,0 +1,208 @@
+"""Activations, sums, normalisations and the choice of a class."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lepton_dse.errors import InvalidModelError
+from lepton_dse.importers.onnx.node import Node
+from lepton_dse.importers.onnx.sketch import Sketch
+from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32
+from lepton_dse.ir import ops
+
+__all__ = [
+    "add",
+    "argmax",
+    "batch_normalization",
+    "clip",
+    "div",
+    "leaky_relu",
+    "local_response_norm",
+    "mul",
+    "normal_axis",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "sub",
+    "sum_of",
+    "tanh",
+]
+
+
+def normal_axis(node: Node, axis: int, rank: int) -> int:
+    """An axis counted from the front.
+
+    Raises
+    ------
+    InvalidModelError
+        If the tensor has no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise InvalidModelError(f"axis {axis} of a tensor with {rank} axes", where=node.where)
+    return axis % rank
+
+
+def relu(node: Node, sketch: Sketch) -> str:
+    """Relu."""
+    return sketch.emit(node, ops.Clip(0.0, math.inf), [sketch.operand(node.input(0))])
+
+
+def clip(node: Node, sketch: Sketch) -> str:
+    """Clip: bounds are attributes before opset 11 and constant inputs since."""
+    if node.opset < 11:
+        low, high = node.real("min", -math.inf), node.real("max", math.inf)
+    else:
+        low, high = _bound(node, sketch, 1, -math.inf), _bound(node, sketch, 2, math.inf)
+    return sketch.emit(node, ops.Clip(low, high), [sketch.operand(node.input(0))])
+
+
+def _bound(node: Node, sketch: Sketch, index: int, default: float) -> float:
+    if not node.input(index):
+        return default
+    value = sketch.constant(node.input(index))
+    if value is None:
+        raise NotSupported("its bounds are not constants")
+    bound = float(value.reshape(-1)[0]) if value.size == 1 else math.nan
+    if math.isnan(bound):
+        raise InvalidModelError("a bound is not one number", where=node.where)
+    return bound
+
+
+def leaky_relu(node: Node, sketch: Sketch) -> str:
+    """LeakyRelu."""
+    return sketch.emit(node, ops.LeakyRelu(node.real("alpha", 0.01)), [sketch.operand(node.input(0))])
+
+
+def sigmoid(node: Node, sketch: Sketch) -> str:
+    """Sigmoid."""
+    return sketch.emit(node, ops.Sigmoid(), [sketch.operand(node.input(0))])
+
+
+def tanh(node: Node, sketch: Sketch) -> str:
+    """Tanh."""
+    return sketch.emit(node, ops.Tanh(), [sketch.operand(node.input(0))])
+
+
+def softmax(node: Node, sketch: Sketch) -> str:
+    """Softmax: before opset 13, all axes from `axis` on are normalised together."""
+    x = sketch.operand(node.input(0))
+    rank = len(sketch.tensors[x].shape)
+    if node.opset < 13:
+        axes = tuple(range(normal_axis(node, node.integer("axis", 1), rank), rank))
+    else:
+        axes = (normal_axis(node, node.integer("axis", -1), rank),)
+    return sketch.emit(node, ops.Softmax(axes), [x])
+
+
+def argmax(node: Node, sketch: Sketch) -> str:
+    """ArgMax."""
+    x = sketch.operand(node.input(0))
+    axis = normal_axis(node, node.integer("axis", 0), len(sketch.tensors[x].shape))
+    attributes = ops.ArgMax(axis, bool(node.integer("keepdims", 1)), bool(node.integer("select_last_index", 0)))
+    return sketch.emit(node, attributes, [x])
+
+
+def local_response_norm(node: Node, sketch: Sketch) -> str:
+    """LRN, over neighbouring channels."""
+    size = node.integer("size", 0)
+    if not 1 <= size <= 1 << 16:
+        raise InvalidModelError(f"normalises over {size} channels", where=node.where)
+    attributes = ops.LocalResponseNorm(size, node.real("alpha", 1e-4), node.real("beta", 0.75), node.real("bias", 1.0))
+    return sketch.emit(node, attributes, [sketch.operand(node.input(0))])
+
+
+def batch_normalization(node: Node, sketch: Sketch) -> str:
+    """BatchNormalization in inference: an affine map per channel."""
+    if node.integer("training_mode", 0):
+        raise NotSupported("is in training mode")
+    node.ignore("momentum")
+    constants = [sketch.constant(name) for name in node.inputs[1:5]]
+    if len(constants) != 4 or any(value is None for value in constants):
+        raise NotSupported("its scale, shift, mean and variance are not all constants")
+    x = sketch.operand(node.input(0))
+    scale, shift, mean, variance = (as_float32(value).astype(np.float64) for value in constants if value is not None)
+    if not scale.shape == shift.shape == mean.shape == variance.shape == sketch.tensors[x].shape[1:2]:
+        raise InvalidModelError("its statistics do not have one entry per channel", where=node.where)
+    with np.errstate(all="ignore"):  # a variance below -epsilon gives NaN, which is refused where the graph is built
+        scale = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
+        shift = shift - mean * scale
+    return _affine(node, sketch, x, scale, shift)
+
+
+def add(node: Node, sketch: Sketch) -> str:
+    """Add: a constant per channel is a shift, which a neighbour may absorb."""
+    x, constant = _constant_operand(node, sketch)
+    if constant is None:
+        return sketch.emit(node, ops.Add(), [sketch.operand(node.input(0)), sketch.operand(node.input(1))])
+    shift = _per_channel(sketch, x, constant)
+    if shift is None:
+        return sketch.emit(node, ops.Add(), [x, sketch.operand(node.input(1 if sketch.constant(node.input(0)) is None else 0))])
+    return _affine(node, sketch, x, np.ones_like(shift), shift)
+
+
+def sum_of(node: Node, sketch: Sketch) -> str:
+    """Sum of any number of tensors, as a chain of Adds."""
+    total = sketch.operand(node.input(0))
+    for index, name in enumerate(node.inputs[1:], 2):
+        total = sketch.emit(node, ops.Add(), [total, sketch.operand(name)], last=index == len(node.inputs))
+    return total
+
+
+def mul(node: Node, sketch: Sketch) -> str:
+    """Mul by a constant per channel."""
+    x, scale = _channel_constant(node, sketch, "multiplies")
+    return _affine(node, sketch, x, scale, np.zeros_like(scale))
+
+
+def div(node: Node, sketch: Sketch) -> str:
+    """Div by a constant per channel."""
+    if sketch.constant(node.input(0)) is not None:
+        raise NotSupported("divides a constant by a tensor")
+    x, divisor = _channel_constant(node, sketch, "divides")
+    with np.errstate(all="ignore"):  # a division by 0 gives infinity, which is refused where the graph is built
+        return _affine(node, sketch, x, 1 / divisor, np.zeros_like(divisor))
+
+
+def sub(node: Node, sketch: Sketch) -> str:
+    """Sub of, or from, a constant per channel."""
+    x, constant = _channel_constant(node, sketch, "subtracts")
+    if sketch.constant(node.input(0)) is not None:
+        return _affine(node, sketch, x, -np.ones_like(constant), constant)
+    return _affine(node, sketch, x, np.ones_like(constant), -constant)
+
+
+def _constant_operand(node: Node, sketch: Sketch) -> tuple[str, Array | None]:
+    """Of two operands, the tensor that varies and the constant, if one of them is a constant."""
+    for index in (1, 0):
+        value = sketch.constant(node.input(index))
+        if value is not None:
+            return sketch.operand(node.input(1 - index)), as_float32(value)
+    return sketch.operand(node.input(0)), None
+
+
+def _channel_constant(node: Node, sketch: Sketch, verb: str) -> tuple[str, Array]:
+    x, constant = _constant_operand(node, sketch)
+    if constant is None:
+        raise NotSupported(f"{verb} two tensors that both vary")
+    channel = _per_channel(sketch, x, constant)
+    if channel is None:
+        raise NotSupported(f"{verb} with a constant that is not one number per channel of axis 1")
+    return x, channel
+
+
+def _per_channel(sketch: Sketch, x: str, constant: Array) -> Array | None:
+    """The constant as one float64 per channel of axis 1, or None if it is not that."""
+    shape = sketch.tensors[x].shape
+    aligned = (1,) * (len(shape) - constant.ndim) + constant.shape
+    if len(shape) < 2 or len(aligned) != len(shape) or aligned[1] not in (1, shape[1]):
+        return None
+    if any(extent != 1 for axis, extent in enumerate(aligned) if axis != 1):
+        return None
+    return np.broadcast_to(constant.reshape(-1), (shape[1],)).astype(np.float64)
+
+
+def _affine(node: Node, sketch: Sketch, x: str, scale: Array, shift: Array) -> str:
+    names = [sketch.add_constant(f"{node.outputs[0]}_{part}", value.astype(np.float32)) for part, value in (("scale", scale), ("shift", shift))]
+    return sketch.emit(node, ops.Affine(), [x, *names])

@@ -1,0 +1,103 @@
+"""A graph as files: ``graph.json`` for the structure, ``constants.safetensors`` beside it for the values.
+
+Bytes are deterministic: keys are sorted, and names of files, dates and paths do not enter.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lepton_dse.errors import InvalidModelError
+from lepton_dse.files import inside, read_text
+from lepton_dse.ir.encoding import decode_op, decode_tensor, encode_op, encode_tensor
+from lepton_dse.ir.graph import Graph, LoweredGraph
+
+__all__ = ["CONSTANTS_FILE", "GRAPH_FILE", "SCHEMA_VERSION", "graph_to_files", "read_graph"]
+
+SCHEMA_VERSION = 1
+GRAPH_FILE = "graph.json"
+CONSTANTS_FILE = "constants.safetensors"
+_KINDS: dict[str, type[Graph]] = {"graph": Graph, "lowered": LoweredGraph}
+_FIELDS = {"schema_version", "kind", "name", "inputs", "outputs", "tensors", "ops", "constants"}
+
+
+def graph_to_files(graph: Graph) -> dict[str, bytes]:
+    """The graph's two files by name."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": next(kind for kind, cls in _KINDS.items() if cls is type(graph)),
+        "name": graph.name,
+        "inputs": list(graph.inputs),
+        "outputs": list(graph.outputs),
+        "tensors": [encode_tensor(tensor) for tensor in graph.tensors.values()],
+        "ops": [encode_op(op) for op in graph.ops],
+        "constants": CONSTANTS_FILE,
+    }
+    values = {name: np.ascontiguousarray(value) for name, value in sorted(graph.constants.items())}
+    return {
+        GRAPH_FILE: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode(),
+        CONSTANTS_FILE: save(values),
+    }
+
+
+def read_graph(path: Path) -> Graph:
+    """Read a graph from its JSON file (or the folder that holds ``graph.json``).
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is not a graph, a field is wrong, or the constants are missing, damaged or outside the folder.
+    """
+    path = path / GRAPH_FILE if path.is_dir() else path
+    try:
+        document = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidModelError("not valid JSON", where=str(path)) from error
+    if not isinstance(document, dict) or set(document) != _FIELDS:
+        raise InvalidModelError(f"a graph file has exactly the fields {', '.join(sorted(_FIELDS))}", where=str(path))
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise InvalidModelError(
+            f"schema version {document['schema_version']}, this release reads {SCHEMA_VERSION}", where=str(path)
+        )
+    kind = _KINDS.get(str(document["kind"]))
+    if kind is None:
+        raise InvalidModelError(f"unknown kind of graph '{document['kind']}'", where=str(path))
+    try:
+        return kind(
+            _text(document["name"]),
+            [decode_tensor(entry) for entry in _list(document["tensors"])],
+            [decode_op(entry) for entry in _list(document["ops"])],
+            [_text(name) for name in _list(document["inputs"])],
+            [_text(name) for name in _list(document["outputs"])],
+            _constants(inside(path.parent, _text(document["constants"]))),
+        )
+    except InvalidModelError as error:
+        raise InvalidModelError(
+            error.what, where=f"{path}: {error.where}" if error.where else str(path), fix=error.fix
+        ) from error
+
+
+def _constants(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        return dict(load(path.read_bytes()))
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise InvalidModelError("the constants are missing or damaged", where=str(path), fix="write the graph again") from error
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidModelError(f"expected a list, found {type(value).__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidModelError(f"expected a text, found {type(value).__name__}")
+    return value

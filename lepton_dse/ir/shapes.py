@@ -1,0 +1,204 @@
+"""Shape and format of an operation's output, from its attributes and inputs. One function a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lepton_dse.errors import InvalidModelError
+from lepton_dse.ir import ops
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.numerics.formats import INT64, NumberFormat
+
+__all__ = ["MAX_ELEMENTS", "infer"]
+
+MAX_ELEMENTS = 1 << 32  # a tensor above this is a broken or hostile file, not a network that fits any device
+_MAX_RANK = 16
+
+Shape = tuple[int, ...]
+Rule = Callable[[Any, Sequence[Tensor]], Shape]
+
+
+def infer(attributes: ops.Attributes, inputs: Sequence[Tensor]) -> tuple[Shape, NumberFormat]:
+    """Shape and default format of the output of an operation.
+
+    The format is that of the first input, except for ArgMax (int64). Lowering states the formats of integer results.
+
+    Raises
+    ------
+    InvalidModelError
+        If the inputs do not fit the operation.
+    """
+    low, high = _ARITY.get(type(attributes), (1, 1))
+    if not low <= len(inputs) <= high:
+        expected = str(low) if low == high else f"{low} to {high}"
+        raise InvalidModelError(f"takes {expected} inputs, not {len(inputs)}")
+    shape = _RULES[type(attributes)](attributes, inputs)
+    if any(extent < 1 for extent in shape):
+        raise InvalidModelError(f"gives an empty tensor {list(shape)}")
+    if len(shape) > _MAX_RANK or np.prod([float(extent) for extent in shape]) > MAX_ELEMENTS:
+        raise InvalidModelError(f"gives a tensor of shape {list(shape)}, beyond {MAX_ELEMENTS} elements or {_MAX_RANK} axes")
+    return shape, INT64 if isinstance(attributes, ops.ArgMax) else inputs[0].format
+
+
+def _same(_: Any, inputs: Sequence[Tensor]) -> Shape:
+    return inputs[0].shape
+
+
+def _windowed(window: ops.Window, x: Tensor) -> Shape:
+    spatial = x.shape[2:]
+    fields = (window.kernel, window.strides, window.dilations, window.pads_begin, window.pads_end)
+    if len(x.shape) < 3 or any(len(field) != len(spatial) for field in fields):
+        raise InvalidModelError(f"a window of {len(window.kernel)} axes over a tensor of shape {list(x.shape)}")
+    if any(value < 1 for field in fields[:3] for value in field) or any(value < 0 for field in fields[3:] for value in field):
+        raise InvalidModelError("kernel, strides and dilations must be at least 1 and pads at least 0")
+    extent = window.output_extent(spatial)
+    if any(value < 1 for value in extent):
+        raise InvalidModelError(f"the window {list(window.kernel)} does not fit in {list(spatial)}")
+    return extent
+
+
+def _conv(attributes: ops.Conv, inputs: Sequence[Tensor]) -> Shape:
+    x, w = inputs[0], inputs[1]
+    extent = _windowed(attributes.window, x)
+    if len(w.shape) != len(x.shape) or w.shape[2:] != attributes.window.kernel:
+        raise InvalidModelError(f"weights {list(w.shape)} do not match the kernel {list(attributes.window.kernel)}")
+    groups = attributes.groups
+    if groups < 1 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise InvalidModelError(f"weights {list(w.shape)} in {groups} groups do not match {x.shape[1]} input channels")
+    if len(inputs) > 2 and inputs[2].shape != (w.shape[0],):
+        raise InvalidModelError(f"a bias {list(inputs[2].shape)} for {w.shape[0]} output channels")
+    return (x.shape[0], w.shape[0], *extent)
+
+
+def _matmul(_: ops.MatMul, inputs: Sequence[Tensor]) -> Shape:
+    x, w = inputs[0].shape, inputs[1].shape
+    if not x or len(w) < 2 or x[-1] != w[-2]:
+        raise InvalidModelError(f"cannot multiply {list(x)} by {list(w)}")
+    if len(x) == 1:
+        shape = (*w[:-2], w[-1])
+    else:
+        shape = (*_broadcast(x[:-2], w[:-2]), x[-2], w[-1])
+    if len(inputs) > 2 and inputs[2].shape != (w[-1],):
+        raise InvalidModelError(f"a bias {list(inputs[2].shape)} for {w[-1]} outputs")
+    return shape
+
+
+def _broadcast(*shapes: Shape) -> Shape:
+    try:
+        return tuple(int(extent) for extent in np.broadcast_shapes(*shapes))
+    except ValueError as error:
+        raise InvalidModelError("cannot broadcast " + " with ".join(str(list(shape)) for shape in shapes)) from error
+
+
+def _affine(_: ops.Affine, inputs: Sequence[Tensor]) -> Shape:
+    x = inputs[0].shape
+    if len(x) < 2 or any(tensor.shape != (x[1],) for tensor in inputs[1:]):
+        raise InvalidModelError(f"scale and shift must have one entry per channel of {list(x)}")
+    return x
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not 0 <= axis < rank:
+        raise InvalidModelError(f"axis {axis} of a tensor with {rank} axes")
+    return axis
+
+
+def _softmax(attributes: ops.Softmax, inputs: Sequence[Tensor]) -> Shape:
+    for axis in attributes.axes:
+        _axis(axis, len(inputs[0].shape))
+    return inputs[0].shape
+
+
+def _argmax(attributes: ops.ArgMax, inputs: Sequence[Tensor]) -> Shape:
+    shape = list(inputs[0].shape)
+    axis = _axis(attributes.axis, len(shape))
+    shape[axis : axis + 1] = [1] if attributes.keepdims else []
+    return tuple(shape)
+
+
+def _pool(attributes: ops.MaxPool | ops.AveragePool | ops.SumPool, inputs: Sequence[Tensor]) -> Shape:
+    return (*inputs[0].shape[:2], *_windowed(attributes.window, inputs[0]))
+
+
+def _pad(attributes: ops.Pad, inputs: Sequence[Tensor]) -> Shape:
+    x = inputs[0].shape
+    if not len(x) == len(attributes.begin) == len(attributes.end):
+        raise InvalidModelError(f"pads for {len(attributes.begin)} axes on a tensor of shape {list(x)}")
+    if attributes.mode is ops.PadMode.REFLECT and any(
+        max(begin, end) >= extent for extent, begin, end in zip(x, attributes.begin, attributes.end, strict=True)
+    ):
+        raise InvalidModelError(f"reflects more than the tensor {list(x)} holds")
+    return tuple(extent + begin + end for extent, begin, end in zip(x, attributes.begin, attributes.end, strict=True))
+
+
+def _concat(attributes: ops.Concat, inputs: Sequence[Tensor]) -> Shape:
+    first = list(inputs[0].shape)
+    axis = _axis(attributes.axis, len(first))
+    total = 0
+    for tensor in inputs:
+        shape = list(tensor.shape)
+        if len(shape) != len(first) or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
+            raise InvalidModelError(f"cannot join {first} and {shape} along axis {axis}")
+        total += shape[axis]
+    first[axis] = total
+    return tuple(first)
+
+
+def _reshape(attributes: ops.Reshape, inputs: Sequence[Tensor]) -> Shape:
+    elements = 1
+    for extent in attributes.shape:
+        elements *= extent
+    if elements != inputs[0].elements:
+        raise InvalidModelError(f"cannot reshape {list(inputs[0].shape)} to {list(attributes.shape)}")
+    return attributes.shape
+
+
+def _transpose(attributes: ops.Transpose, inputs: Sequence[Tensor]) -> Shape:
+    shape = inputs[0].shape
+    if sorted(attributes.permutation) != list(range(len(shape))):
+        raise InvalidModelError(f"{list(attributes.permutation)} is no permutation of {len(shape)} axes")
+    return tuple(shape[axis] for axis in attributes.permutation)
+
+
+def _pair(_: Any, inputs: Sequence[Tensor]) -> Shape:
+    return _broadcast(inputs[0].shape, inputs[1].shape)
+
+
+_ARITY: dict[type, tuple[int, int]] = {
+    ops.Conv: (2, 3),
+    ops.MatMul: (2, 3),
+    ops.Affine: (3, 3),
+    ops.Add: (2, 2),
+    ops.AddRequantize: (2, 2),
+    ops.Concat: (1, 1 << 16),
+    ops.Requantize: (2, 2),
+    ops.Lookup: (2, 2),
+}
+_RULES: dict[type, Rule] = {
+    ops.Conv: _conv,
+    ops.MatMul: _matmul,
+    ops.Affine: _affine,
+    ops.Add: _pair,
+    ops.AddRequantize: _pair,
+    ops.Clip: _same,
+    ops.LeakyRelu: _same,
+    ops.Sigmoid: _same,
+    ops.Tanh: _same,
+    ops.Softmax: _softmax,
+    ops.ArgMax: _argmax,
+    ops.MaxPool: _pool,
+    ops.AveragePool: _pool,
+    ops.SumPool: _pool,
+    ops.LocalResponseNorm: _same,
+    ops.Pad: _pad,
+    ops.Concat: _concat,
+    ops.Reshape: _reshape,
+    ops.Transpose: _transpose,
+    ops.Quantize: _same,
+    ops.Dequantize: _same,
+    ops.Requantize: _same,
+    ops.Lookup: _same,
+}

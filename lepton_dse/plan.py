@@ -1,0 +1,288 @@
+"""The hub types: what was decided, what it is predicted to cost, and how each figure is known.
+
+All are frozen pydantic models with a versioned JSON form. The same inputs give the same bytes: no time, date or path is in a plan.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from lepton_dse.errors import InvalidPlanError, LeptonError
+from lepton_dse.files import read_text
+from lepton_dse.numerics.formats import Precision
+
+__all__ = [
+    "Calibration",
+    "CalibrationMethod",
+    "Check",
+    "CheckStatus",
+    "CostReport",
+    "CycleReport",
+    "Evidence",
+    "Mapping",
+    "OpCost",
+    "OpPlan",
+    "Plan",
+    "SearchResult",
+    "Unroll",
+    "Violation",
+    "explain_validation",
+]
+
+NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Evidence(StrEnum):
+    """How a figure is known."""
+
+    EXECUTED = "executed"
+    """Observed on the artefact, or predicted by a model that the artefact equals."""
+    BANDED = "banded"
+    """A model whose error on a named validation suite is known."""
+    UNCHECKED = "unchecked"
+    """A model that nothing has confirmed."""
+
+
+class CheckStatus(StrEnum):
+    """Outcome of a check."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNAVAILABLE = "unavailable"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Violation(_Frozen):
+    """Why something does not fit: a value, never an exception."""
+
+    what: str
+    """What does not fit, and where."""
+    demand: NonNegativeFloat
+    """What is needed, in `unit`."""
+    bound: NonNegativeFloat
+    """What there is, in `unit`."""
+    unit: str
+    """Unit of both."""
+    levers: tuple[str, ...] = ()
+    """What a person could change so that it fits."""
+
+    def __str__(self) -> str:
+        text = f"{self.what}: needs {self.demand:g} {self.unit}, {self.bound:g} available"
+        return f"{text}; {' or '.join(self.levers)}" if self.levers else text
+
+
+class Unroll(_Frozen):
+    """One loop computed in parallel: `factor` iterations of `loop` side by side along the hardware axis `axis`."""
+
+    loop: str
+    factor: PositiveInt
+    axis: str
+
+
+class Mapping(_Frozen):
+    """Where an operation's iterations run: spatial unrolling, tile sizes per level, and loop order."""
+
+    spatial: tuple[Unroll, ...] = ()
+    tiles: dict[str, dict[str, PositiveInt]] = Field(default_factory=dict)
+    """Level name to loop name to tile size."""
+    order: tuple[str, ...] = ()
+    """Loops from outer to inner."""
+
+    def factor(self, axis: str) -> int:
+        """Unrolling along a hardware axis; 1 if there is none."""
+        return next((unroll.factor for unroll in self.spatial if unroll.axis == axis), 1)
+
+
+class OpPlan(_Frozen):
+    """Decisions for one operation."""
+
+    op: str
+    precision: str
+    """Formats of weights and activations, for example ``int8`` or ``w4a8``."""
+    mapping: Mapping = Mapping()
+    fifo_depth: PositiveInt | None = None
+    """Words of the stream FIFO behind the operation's stage (streaming targets)."""
+    buffer_rows: PositiveInt | None = None
+    """Input rows that the stage's sliding window holds (streaming targets)."""
+    multiplier: Literal["dsp", "lut"] | None = None
+    """What the stage's multipliers are made of (FPGA)."""
+
+    @model_validator(mode="after")
+    def _known_precision(self) -> OpPlan:
+        Precision.parse(self.precision)
+        return self
+
+
+class CalibrationMethod(StrEnum):
+    """How the scale beta of an activation is chosen."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+
+
+class Calibration(_Frozen):
+    """How activation scales were found."""
+
+    method: CalibrationMethod
+    samples: PositiveInt
+    source: Literal["data", "noise"]
+    """Real samples, or seeded noise when a person gave none."""
+
+
+class CycleReport(_Frozen):
+    """Cycles of a streaming design; evidence ``executed`` once a testbench confirmed them."""
+
+    latency: NonNegativeInt
+    """First input beat accepted to last output beat transferred, pipeline empty before."""
+    interval: NonNegativeInt
+    """Last output to last output in the steady state."""
+    clock_hz: NonNegativeFloat
+    """The clock that turns cycles into seconds."""
+    slowest: str
+    """Stage that sets the interval."""
+
+
+class SearchResult(_Frozen):
+    """What a search looked at, what it found, and what bounds it."""
+
+    objective: str
+    space: str
+    """The declared space, for people."""
+    evaluated: NonNegativeInt
+    best: NonNegativeFloat
+    lower_bound: NonNegativeFloat
+    gap: NonNegativeFloat
+    """``(best - lower_bound) / best``."""
+    optimal: bool
+    """True only when the gap is 0 over the whole space."""
+
+
+class OpCost(_Frozen):
+    """Predicted cost of one operation."""
+
+    name: str
+    kind: str
+    macs: NonNegativeInt
+    latency_s: NonNegativeFloat
+    energy_j: NonNegativeFloat | None
+    bound_by: str
+    utilization: NonNegativeFloat
+    """Share of the peak arithmetic rate."""
+    traffic_bytes: dict[str, NonNegativeFloat]
+    mapping: Mapping = Mapping()
+
+
+class CostReport(_Frozen):
+    """Predicted cost of a model on a target for one pass over a batch."""
+
+    target: str
+    feasible: bool
+    latency_s: NonNegativeFloat
+    throughput_per_s: NonNegativeFloat
+    """Samples a second."""
+    energy_j: NonNegativeFloat | None
+    """None where the hardware model has no energy figures."""
+    peak_bytes: NonNegativeFloat
+    """Weights plus the largest set of live activations."""
+    traffic_bytes: dict[str, NonNegativeFloat]
+    """Bytes moved at each memory level."""
+    resources: dict[str, NonNegativeFloat]
+    """Device resources in use, by name."""
+    bound_by: str
+    evidence: Evidence
+    violations: tuple[Violation, ...] = ()
+    search: SearchResult | None = None
+    cycles: CycleReport | None = None
+    ops: tuple[OpCost, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CostReport:
+        if self.feasible == bool(self.violations):
+            raise ValueError("feasible exactly when there are no violations")
+        return self
+
+
+class Plan(_Frozen):
+    """Every decision for one model on one target; with its bundle it is all that lowering and emission need."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    """Name of the model, for people."""
+    bundle_digest: Digest
+    target: str
+    target_digest: Digest
+    precision: str
+    calibration: Calibration | None
+    """None for float formats."""
+    seed: NonNegativeInt
+    objective: str
+    ops: tuple[OpPlan, ...]
+    predicted: CostReport
+
+    @model_validator(mode="after")
+    def _each_op_once(self) -> Plan:
+        names = [entry.op for entry in self.ops]
+        if len(set(names)) != len(names):
+            raise ValueError("an operation is planned twice")
+        Precision.parse(self.precision)
+        return self
+
+    def op(self, name: str) -> OpPlan:
+        """Decisions for the operation called `name`; the plan's defaults where it says nothing."""
+        return next((entry for entry in self.ops if entry.op == name), OpPlan(op=name, precision=self.precision))
+
+    def to_json(self) -> str:
+        """Canonical JSON text: sorted keys, one trailing newline."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "plan") -> Plan:
+        """Read a plan.
+
+        Raises
+        ------
+        InvalidPlanError
+            If the text is no plan; the message names the first wrong field.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except (ValidationError, LeptonError) as error:
+            raise InvalidPlanError(explain_validation(error), where=where, fix="plan again, or undo the edit") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read a plan from a file; see :meth:`from_json`."""
+        return cls.from_json(read_text(path), where=str(path))
+
+
+class Check(_Frozen):
+    """One comparison of a prediction with an observation."""
+
+    name: str
+    predicted: float | int | str | None
+    observed: float | int | str | None
+    tolerance: float = 0.0
+    """Relative; 0 means equal."""
+    status: CheckStatus
+    reason: str = ""
+    """Where it went wrong, or why it is unavailable."""
+
+
+def explain_validation(error: Exception) -> str:
+    """The first problem of a pydantic error in one clause; other errors as they are."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {first['msg']}{more}" if place else f"{first['msg']}{more}"

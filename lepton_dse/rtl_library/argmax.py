@@ -1,0 +1,71 @@
+"""Declares ``rtl/argmax.v``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.declaration import (
+    Family,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    bits,
+    clock_ports,
+    stream_ports,
+)
+from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
+
+__all__ = ["ARGMAX", "Argmax"]
+
+
+@dataclass(frozen=True)
+class Argmax(Parameters):
+    """Index of the greatest signed element of a vector, the first of equals.
+
+    Parameters
+    ----------
+    element : int
+        Bits of an element.
+    lanes : int
+        Elements of a word.
+    folds : int
+        Words of a vector.
+    index_width : int
+        Bits of the index.
+    """
+
+    element: Annotated[int, Range(1, 64)]
+    lanes: Annotated[int, Range(1, 4096)]
+    folds: Annotated[int, Range(1, 65536)]
+    index_width: Annotated[int, Range(1, 32)]
+
+    def check(self) -> None:
+        """Require that the index holds every position."""
+        if self.index_width < bits(self.lanes * self.folds):
+            raise LeptonError(
+                f"{self.index_width} bits do not index {self.lanes * self.folds} elements",
+                where="Argmax",
+                fix=f"give index_width at least {bits(self.lanes * self.folds)}",
+            )
+
+
+def _ports(p: Argmax) -> tuple[Port, ...]:
+    return (*clock_ports(), *stream_ports(p.lanes * p.element, p.index_width))
+
+
+def _timing(p: Argmax) -> ModuleTiming:
+    fold = np.arange(p.folds)
+    return single("argmax", fold >= 0, fold == p.folds - 1, Channel.pipe(1))
+
+
+def _resources(p: Argmax, family: Family) -> Resources:
+    raise RuntimeError
+
+
+ARGMAX = ModuleDeclaration("argmax", Argmax, _ports, _resources, _timing)

@@ -1,0 +1,79 @@
+"""Declares ``rtl/average_pool.v``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.declaration import (
+    Family,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    clock_ports,
+    stream_ports,
+)
+from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
+
+__all__ = ["AVERAGE_POOL", "AveragePool"]
+
+
+@dataclass(frozen=True)
+class AveragePool(Parameters):
+    """Signed sum of each lane over the taps of a window, from a start value.
+
+    Parameters
+    ----------
+    element : int
+        Bits of an element.
+    lanes : int
+        Elements of a word.
+    folds : int
+        Words of a tap.
+    taps : int
+        Taps of a window.
+    sum_width : int
+        Bits of a sum; it must hold every possible one.
+    init : int
+        What each sum starts from.
+    """
+
+    element: Annotated[int, Range(2, 64)]
+    lanes: Annotated[int, Range(1, 4096)]
+    folds: Annotated[int, Range(1, 65536)]
+    taps: Annotated[int, Range(1, 65536)]
+    sum_width: Annotated[int, Range(2, 64)]
+    init: Annotated[int, Range(-(1 << 31), (1 << 31) - 1)]
+
+    def check(self) -> None:
+        """Require that no sum can overflow."""
+        least = self.init - (self.taps << (self.element - 1))
+        greatest = self.init + self.taps * ((1 << (self.element - 1)) - 1)
+        limit = 1 << (self.sum_width - 1)
+        if self.sum_width < self.element or least < -limit or max(greatest, self.init) >= limit:
+            raise LeptonError(
+                f"{self.sum_width} bits do not hold sums from {least} to {greatest}",
+                where="AveragePool",
+                fix="widen sum_width",
+            )
+
+
+def _ports(p: AveragePool) -> tuple[Port, ...]:
+    return (*clock_ports(), *stream_ports(p.lanes * p.element, p.lanes * p.sum_width))
+
+
+def _timing(p: AveragePool) -> ModuleTiming:
+    step = np.arange(p.taps * p.folds)
+    return single("average_pool", step >= 0, step >= (p.taps - 1) * p.folds, Channel.pipe(1))
+
+
+def _resources(p: AveragePool, family: Family) -> Resources:
+    raise RuntimeError
+
+
+AVERAGE_POOL = ModuleDeclaration("average_pool", AveragePool, _ports, _resources, _timing)

@@ -1,0 +1,211 @@
+"""What is declared about a module of ``rtl/``: parameters, ports, timing and resources.
+
+The emitter reads the ports, the simulator the timing, the cost model the resources, and the tests hold each against the
+Verilog: ports against what synthesis sees, timing against a simulation, resources against synthesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import cache
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.timing import ModuleTiming
+
+__all__ = [
+    "Direction",
+    "Family",
+    "MemoryStyle",
+    "ModuleDeclaration",
+    "Multiplier",
+    "Parameters",
+    "Port",
+    "Range",
+    "Resources",
+    "bits",
+    "clock_ports",
+    "stream_ports",
+]
+
+Value = int | str
+
+
+class Direction(Enum):
+    """Which way a port points."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Family(Enum):
+    """A family of devices whose primitives the resources are counted in."""
+
+    XC7 = "xc7"
+    ECP5 = "ecp5"
+
+
+class MemoryStyle(Enum):
+    """What a memory is made of."""
+
+    BLOCK = "block"
+    DISTRIBUTED = "distributed"
+
+
+class Multiplier(Enum):
+    """What a product is made of: a hard multiplier, or additions in logic."""
+
+    DSP = "dsp"
+    LUT = "lut"
+
+
+@dataclass(frozen=True)
+class Port:
+    """One port of a module.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the Verilog.
+    direction : Direction
+        Seen from the module.
+    width : int
+        Bits.
+    """
+
+    name: str
+    direction: Direction
+    width: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Primitives of one family.
+
+    Parameters
+    ----------
+    lut : int
+        Look-up tables, those used as memory or beside a carry chain included (xc7: of 6 inputs; ecp5: of 4).
+    ff : int
+        Flip-flops outside hard blocks.
+    dsp : int
+        DSP48E1 or MULT18X18D.
+    bram18 : int
+        Block memories of 18 kbit (RAMB18E1 or DP16KD; a RAMB36E1 counts twice).
+    """
+
+    lut: int = 0
+    ff: int = 0
+    dsp: int = 0
+    bram18: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram18 + other.bram18
+        )
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that an integer parameter may take; annotates the field of a :class:`Parameters` class.
+
+    Parameters
+    ----------
+    low, high : int
+        Both included.
+    """
+
+    low: int
+    high: int
+
+
+@cache
+def _annotations(cls: type[Parameters]) -> Mapping[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+class Parameters:
+    """Base of the parameter classes: frozen dataclasses whose upper-case field names are the Verilog's parameters.
+
+    Raises
+    ------
+    LeptonError
+        On construction, if a field is outside its :class:`Range` or the fields contradict one another.
+    """
+
+    def __post_init__(self) -> None:
+        hints = _annotations(type(self))
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            for rule in getattr(hints[field.name], "__metadata__", ()):
+                if isinstance(rule, Range) and not rule.low <= value <= rule.high:
+                    raise LeptonError(
+                        f"{field.name} = {value} is outside {rule.low} to {rule.high}", where=type(self).__name__
+                    )
+        self.check()
+
+    def check(self) -> None:
+        """Check what no single field shows; subclasses override it where there is such a rule."""
+
+    def verilog_parameters(self) -> dict[str, Value]:
+        """Return the value of each parameter of the Verilog module, in the order of the fields."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        return {name.upper(): value.value if isinstance(value, Enum) else value for name, value in pairs}
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True)
+class ModuleDeclaration(Generic[P]):
+    """The contract of one module.
+
+    Parameters
+    ----------
+    name : str
+        The module's name; its file is ``rtl/<name>.v``.
+    parameters : type
+        Its parameter class.
+    ports : callable
+        The ports for given parameters.
+    resources : callable
+        A closed-form estimate for given parameters and family.
+    timing : callable, optional
+        The timed event graph of one period; None for a module that is no stage of a stream.
+    """
+
+    name: str
+    parameters: type[P]
+    ports: Callable[[P], tuple[Port, ...]]
+    resources: Callable[[P, Family], Resources]
+    timing: Callable[[P], ModuleTiming] | None
+
+
+def bits(count: int) -> int:
+    """Return the width of a counter or address of ``count`` values, at least 1."""
+    return max(1, (count - 1).bit_length())
+
+
+def clock_ports() -> tuple[Port, ...]:
+    """Return the clock and the synchronous, active-high reset."""
+    return (Port("clk", Direction.INPUT, 1), Port("rst", Direction.INPUT, 1))
+
+
+def stream_ports(input_width: int, output_width: int) -> tuple[Port, ...]:
+    """Return the ports of a module with one stream in and one out.
+
+    Parameters
+    ----------
+    input_width, output_width : int
+        Bits of ``s_data`` and ``m_data``.
+    """
+    return (
+        Port("s_valid", Direction.INPUT, 1),
+        Port("s_ready", Direction.OUTPUT, 1),
+        Port("s_data", Direction.INPUT, input_width),
+        Port("m_valid", Direction.OUTPUT, 1),
+        Port("m_ready", Direction.INPUT, 1),
+        Port("m_data", Direction.OUTPUT, output_width),
+    )

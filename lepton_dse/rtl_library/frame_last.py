@@ -1,0 +1,51 @@
+"""Declares ``rtl/frame_last.v``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from lepton_dse.rtl_library.declaration import (
+    Direction,
+    Family,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    bits,
+    clock_ports,
+    stream_ports,
+)
+
+__all__ = ["FRAME_LAST", "FrameLast"]
+
+
+@dataclass(frozen=True)
+class FrameLast(Parameters):
+    """A mark on the last beat of every frame.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a beat.
+    beats : int
+        Beats of a frame.
+    """
+
+    width: Annotated[int, Range(1, 65536)]
+    beats: Annotated[int, Range(1, 1 << 24)]
+
+
+def _ports(p: FrameLast) -> tuple[Port, ...]:
+    return (*clock_ports(), *stream_ports(p.width, p.width), Port("m_last", Direction.OUTPUT, 1))
+
+
+def _resources(p: FrameLast, family: Family) -> Resources:
+    # A counter and its comparison; a frame of one beat is constant.
+    width = bits(p.beats)
+    return Resources() if p.beats == 1 else Resources(lut=width + 2, ff=width)
+
+
+# It passes beats through without a register, so it is no stage of its own in the timed event graph.
+FRAME_LAST = ModuleDeclaration("frame_last", FrameLast, _ports, _resources, None)

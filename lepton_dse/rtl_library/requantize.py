@@ -1,0 +1,89 @@
+"""Declares ``rtl/requantize.v``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.declaration import (
+    Direction,
+    Family,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    bits,
+    clock_ports,
+    stream_ports,
+)
+from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
+
+__all__ = ["REQUANTIZE", "Requantize"]
+
+
+@dataclass(frozen=True)
+class Requantize(Parameters):
+    """``clamp(((acc * M + 2**(shift - 1)) >> shift) + zero, low, high)`` in each lane.
+
+    Parameters
+    ----------
+    acc_width : int
+        Bits of an accumulator, signed.
+    m_width : int
+        Bits of a multiplier, unsigned.
+    shift : int
+        At least 1.
+    out_width : int
+        Bits of a result.
+    zero : int
+        The output's zero point.
+    low, high : int
+        The clamp's bounds, after adding ``zero``; both fit ``out_width`` bits, signed.
+    pe : int
+        Lanes.
+    nf : int
+        Words after which the multipliers repeat.
+    """
+
+    acc_width: Annotated[int, Range(2, 64)]
+    m_width: Annotated[int, Range(1, 32)]
+    shift: Annotated[int, Range(1, 96)]
+    out_width: Annotated[int, Range(2, 32)]
+    zero: Annotated[int, Range(-(1 << 30), 1 << 30)]
+    low: Annotated[int, Range(-(1 << 31), (1 << 31) - 1)]
+    high: Annotated[int, Range(-(1 << 31), (1 << 31) - 1)]
+    pe: Annotated[int, Range(1, 4096)]
+    nf: Annotated[int, Range(1, 65536)]
+
+    def check(self) -> None:
+        """Require an output range that the output's bits hold."""
+        limit = 1 << (self.out_width - 1)
+        if not -limit <= self.low <= self.high < limit:
+            raise LeptonError(
+                f"{self.low} to {self.high} is no range of signed integers of {self.out_width} bits",
+                where="Requantize",
+                fix="widen out_width or narrow the clamp",
+            )
+
+
+def _ports(p: Requantize) -> tuple[Port, ...]:
+    return (
+        *clock_ports(),
+        *stream_ports(p.pe * p.acc_width, p.pe * p.out_width),
+        Port("p_en", Direction.OUTPUT, 1),
+        Port("p_addr", Direction.OUTPUT, bits(p.nf)),
+        Port("p_data", Direction.INPUT, p.pe * p.m_width),
+    )
+
+
+def _timing(p: Requantize) -> ModuleTiming:
+    return single("requantize", [True], [True], Channel.pipe(3))
+
+
+def _resources(p: Requantize, family: Family) -> Resources:
+    raise RuntimeError
+
+
+REQUANTIZE = ModuleDeclaration("requantize", Requantize, _ports, _resources, _timing)

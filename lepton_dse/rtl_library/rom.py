@@ -1,0 +1,113 @@
+"""Declares ``rtl/rom.v``, and how a memory image is cut into block memories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.declaration import (
+    Direction,
+    Family,
+    MemoryStyle,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    bits,
+)
+
+__all__ = ["ROM", "Rom", "RomSlice", "rom_slices"]
+
+
+@dataclass(frozen=True)
+class Rom(Parameters):
+    """A memory image with a synchronous read.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    depth : int
+        Words.
+    init : str
+        The file that ``$readmemh`` loads, as the Verilog names it.
+    style : MemoryStyle
+        What the memory is made of.
+    """
+
+    width: Annotated[int, Range(1, 65536)]
+    depth: Annotated[int, Range(1, 1 << 24)]
+    init: str
+    style: MemoryStyle
+
+
+def _ports(p: Rom) -> tuple[Port, ...]:
+    return (
+        Port("clk", Direction.INPUT, 1),
+        Port("en", Direction.INPUT, 1),
+        Port("addr", Direction.INPUT, bits(p.depth)),
+        Port("data", Direction.OUTPUT, p.width),
+    )
+
+
+def _resources(p: Rom, family: Family) -> Resources:
+    raise RuntimeError
+
+
+_SHAPES = ((18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+_SHALLOW = 128
+
+ROM = ModuleDeclaration("rom", Rom, _ports, _resources, None)
+
+
+@dataclass(frozen=True)
+class RomSlice:
+    """Some columns of a memory image, made of one primitive.
+
+    Parameters
+    ----------
+    lowest_bit : int
+        Position of the slice's bit 0 in the whole word.
+    width : int
+        Bits.
+    style : MemoryStyle
+        One block memory of 18 kbit, or logic.
+    """
+
+    lowest_bit: int
+    width: int
+    style: MemoryStyle
+
+
+def rom_slices(width: int, depth: int) -> tuple[RomSlice, ...]:
+    """Cut a memory image into columns that each fit one block memory exactly.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    depth : int
+        Words.
+
+    Returns
+    -------
+    tuple of RomSlice
+        From the least significant bit upwards; the last may be narrower.
+
+    Raises
+    ------
+    LeptonError
+        If no block memory is that deep.
+    """
+    if depth < _SHALLOW:
+        return (RomSlice(0, width, MemoryStyle.DISTRIBUTED),)
+    shape = next((columns for columns, words in _SHAPES if depth <= words), None)
+    if shape is None:
+        raise LeptonError(
+            f"a memory of {depth} words is deeper than any block memory",
+            where="rom",
+            fix=f"fold less, so that it has at most {_SHAPES[-1][1]} words",
+        )
+    return tuple(RomSlice(bit, min(shape, width - bit), MemoryStyle.BLOCK) for bit in range(0, width, shape))

@@ -1,0 +1,188 @@
+"""Declares ``rtl/sliding_window.v``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.declaration import (
+    Family,
+    MemoryStyle,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    bits,
+    clock_ports,
+    stream_ports,
+)
+from lepton_dse.rtl_library.timing import Channel, Edge, IntArray, ModuleTiming, Process
+
+__all__ = ["SLIDING_WINDOW", "SlidingWindow", "WindowShape"]
+
+
+@dataclass(frozen=True)
+class WindowShape(Parameters):
+    """The geometry of a window that slides over an image.
+
+    Parameters
+    ----------
+    folds : int
+        Words of a pixel.
+    rows, cols : int
+        The image.
+    kh, kw : int
+        The window.
+    sh, sw, dh, dw : int
+        Strides and dilations.
+    pt, pl : int
+        Rows of padding above and columns to the left; those below and to the right follow from the output's size.
+    oh, ow : int
+        The output.
+    """
+
+    folds: Annotated[int, Range(1, 65536)]
+    rows: Annotated[int, Range(1, 65536)]
+    cols: Annotated[int, Range(1, 65536)]
+    kh: Annotated[int, Range(1, 4096)]
+    kw: Annotated[int, Range(1, 4096)]
+    sh: Annotated[int, Range(1, 4096)]
+    sw: Annotated[int, Range(1, 4096)]
+    dh: Annotated[int, Range(1, 4096)]
+    dw: Annotated[int, Range(1, 4096)]
+    pt: Annotated[int, Range(0, 4096)]
+    pl: Annotated[int, Range(0, 4096)]
+    oh: Annotated[int, Range(1, 65536)]
+    ow: Annotated[int, Range(1, 65536)]
+
+    def check(self) -> None:
+        """Require a geometry that the counters of the module follow."""
+        if self.rows < (self.oh - 1) * self.sh:
+            raise LeptonError(
+                f"the last of {self.oh} output rows starts {(self.oh - 1) * self.sh - self.rows} rows below the image",
+                where="sliding_window",
+                fix=f"keep (oh - 1) * sh at most {self.rows}, or pad above instead of below",
+            )
+        taps = self._tap_rows()
+        columns = np.arange(self.ow)[:, None] * self.sw - self.pl + np.arange(self.kw)[None, :] * self.dw
+        if not np.all(np.any((taps >= 0) & (taps < self.rows), axis=1)):
+            raise LeptonError(
+                "an output row sees only padding", where="sliding_window", fix="pad by less than the window's height"
+            )
+        if not np.any((columns >= 0) & (columns < self.cols)):
+            raise LeptonError(
+                "every column of the window is padding", where="sliding_window", fix="pad by less than its width"
+            )
+
+    def _tap_rows(self) -> IntArray:
+        rows: IntArray = np.arange(self.oh, dtype=np.int64)[:, None] * self.sh - self.pt
+        return rows + np.arange(self.kh, dtype=np.int64)[None, :] * self.dh
+
+    @property
+    def minimum_buffer(self) -> int:
+        """Words below which the module would wait for ever.
+
+        From the window's top row to the last word that one of its taps reads::
+
+            (kh_last * dh * cols + x_last + 1) * folds
+
+        where kh_last is the lowest window row and x_last the rightmost image column ever read.
+        """
+        taps = self._tap_rows()
+        seen = np.any((taps >= 0) & (taps < self.rows), axis=0)
+        lowest = int(np.flatnonzero(seen)[-1])
+        columns = np.arange(self.ow)[:, None] * self.sw - self.pl + np.arange(self.kw)[None, :] * self.dw
+        rightmost = int(np.max(columns[(columns >= 0) & (columns < self.cols)]))
+        return (lowest * self.dh * self.cols + rightmost + 1) * self.folds
+
+    @property
+    def recommended_buffer(self) -> int:
+        """Words that let the writer fill the next window's rows while this one's are read.
+
+        The rows of the window and ``sh`` rows of slack.
+        """
+        return ((self.kh - 1) * self.dh + 1 + self.sh) * self.cols * self.folds
+
+
+@dataclass(frozen=True)
+class SlidingWindow(WindowShape):
+    """A sliding window with its words and its ring buffer.
+
+    Parameters
+    ----------
+    element : int
+        Bits of an element.
+    lanes : int
+        Elements of a word.
+    pad : int
+        The padding element, signed.
+    buffer : int
+        Words of the ring buffer, at least :attr:`minimum_buffer`.
+    style : MemoryStyle
+        What the ring buffer is made of.
+    """
+
+    element: Annotated[int, Range(1, 64)]
+    lanes: Annotated[int, Range(1, 4096)]
+    pad: Annotated[int, Range(-(1 << 31), (1 << 31) - 1)]
+    buffer: Annotated[int, Range(1, 1 << 24)]
+    style: MemoryStyle
+
+    def check(self) -> None:
+        """Require a buffer in which the window finds its words."""
+        super().check()
+        if self.buffer < self.minimum_buffer:
+            raise LeptonError(
+                f"a buffer of {self.buffer} words never holds a whole window",
+                where="sliding_window",
+                fix=f"give it at least {self.minimum_buffer}, better {self.recommended_buffer}",
+            )
+
+
+def _ports(p: SlidingWindow) -> tuple[Port, ...]:
+    return (*clock_ports(), *stream_ports(p.lanes * p.element, p.lanes * p.element))
+
+
+def _timing(p: SlidingWindow) -> ModuleTiming:
+    row = p.cols * p.folds
+    frame = p.rows * row
+
+    # Reader: step (oh, ow, kh, kw, fold) needs the word at (y, x, fold) unless that is padding.
+    oh, ow, kh, kw, fold = np.ix_(*(np.arange(n, dtype=np.int64) for n in (p.oh, p.ow, p.kh, p.kw, p.folds)))
+    y = oh * p.sh - p.pt + kh * p.dh
+    x = ow * p.sw - p.pl + kw * p.dw
+    inside = (y >= 0) & (y < p.rows) & (x >= 0) & (x < p.cols)
+    need = np.where(inside, (y * p.cols + x) * p.folds + fold, np.int64(-1)).reshape(-1)
+
+    # Writer: word w overwrites word w - buffer, so the window's top row must have moved beyond that one. Output row r
+    # of frame f starts at word f * frame + (r * sh - pt) * row; it is entered by the last step of the row before.
+    earlier = p.buffer // frame + 2
+    frames = np.arange(-earlier, 2, dtype=np.int64)[:, None]
+    starts = (frames * frame + (np.arange(p.oh, dtype=np.int64)[None, :] * p.sh - p.pt) * row).reshape(-1)
+    word = np.arange(frame, dtype=np.int64)
+    entered = np.searchsorted(starts, word - p.buffer + 1) - earlier * p.oh
+    release = entered * (p.ow * p.kh * p.kw * p.folds) - 1
+
+    taken = np.ones(frame, dtype=np.bool_)
+    read = np.ones(len(need), dtype=np.bool_)
+    return ModuleTiming(
+        (
+            Process("sliding_window.writer", taken, ~taken),
+            Process("sliding_window.reader", ~read, read),
+        ),
+        (Edge(0, 1, need, 1, release, 1),),
+        0,
+        1,
+        Channel.pipe(1),
+    )
+
+
+def _resources(p: SlidingWindow, family: Family) -> Resources:
+    raise RuntimeError
+
+
+SLIDING_WINDOW = ModuleDeclaration("sliding_window", SlidingWindow, _ports, _resources, _timing)

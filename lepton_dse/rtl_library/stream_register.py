@@ -1,0 +1,48 @@
+"""Declares ``rtl/stream_register.v``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from lepton_dse.rtl_library.declaration import (
+    Family,
+    ModuleDeclaration,
+    Parameters,
+    Port,
+    Range,
+    Resources,
+    clock_ports,
+    stream_ports,
+)
+from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
+
+__all__ = ["STREAM_REGISTER", "StreamRegister"]
+
+
+@dataclass(frozen=True)
+class StreamRegister(Parameters):
+    """One elastic register.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    """
+
+    width: Annotated[int, Range(1, 65536)]
+
+
+def _ports(p: StreamRegister) -> tuple[Port, ...]:
+    return (*clock_ports(), *stream_ports(p.width, p.width))
+
+
+def _timing(p: StreamRegister) -> ModuleTiming:
+    return single("stream_register", [True], [True], Channel.pipe(1))
+
+
+def _resources(p: StreamRegister, family: Family) -> Resources:
+    raise RuntimeError
+
+
+STREAM_REGISTER = ModuleDeclaration("stream_register", StreamRegister, _ports, _resources, _timing)

@@ -1,0 +1,1 @@
+"""Exact search inside declared spaces."""

@@ -1,0 +1,67 @@
+"""Finds and reads hardware models: by name among the shipped and the person's own, or by the path of a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from lepton_dse.errors import InvalidTargetError, LeptonError
+from lepton_dse.files import data_folder, read_text, user_folder
+from lepton_dse.plan import explain_validation
+from lepton_dse.targets.schema import CpuTarget, FpgaTarget, GpuTarget, Target, TpuTarget
+
+__all__ = ["load_target", "target_names"]
+
+AnyTarget = GpuTarget | TpuTarget | CpuTarget | FpgaTarget
+_ADAPTER: TypeAdapter[AnyTarget] = TypeAdapter(Target)
+
+
+def _files() -> dict[str, Path]:
+    """Hardware models by name; a person's own come last and so win over shipped ones."""
+    found: dict[str, Path] = {}
+    for folder in (data_folder("hwmodels"), user_folder() / "hwmodels"):
+        for path in sorted(folder.rglob("*.toml")):
+            found[_name(path)] = path
+    return found
+
+
+def _name(path: Path) -> str:
+    return f"unit-{path.stem}" if path.parent.name == "unit" else path.stem
+
+
+def target_names(*, unit: bool = True) -> tuple[str, ...]:
+    """Names of all hardware models, sorted; `unit` includes the unit devices, in which every cost is 1."""
+    return tuple(sorted(name for name in _files() if unit or not name.startswith("unit-")))
+
+
+def load_target(name: str | Path) -> AnyTarget:
+    """A hardware model by name, or from a ``.toml`` file.
+
+    Raises
+    ------
+    InvalidTargetError
+        If there is no such model, or the file does not fit the schema; the message names the field.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        found = _files().get(str(name))
+        if found is None:
+            near = difflib.get_close_matches(str(name), target_names(), n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(near)}?" if near else "'lepton targets' lists them"
+            raise InvalidTargetError(f"no target called '{name}'", fix=hint)
+        path = found
+    try:
+        document: dict[str, Any] = tomllib.loads(read_text(path, limit_bytes=1 << 20))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidTargetError(f"not valid TOML: {error}", where=str(path)) from error
+    document.setdefault("name", _name(path))
+    try:
+        return _ADAPTER.validate_python(document)
+    except (ValidationError, LeptonError) as error:
+        raise InvalidTargetError(
+            explain_validation(error), where=str(path), fix="see 'lepton targets NAME' for a valid one"
+        ) from error

@@ -1,0 +1,245 @@
+// Matrix times vector plus bias, PE rows by SIMD columns a step; NF * SF steps a vector, one a cycle. A vector's SF
+// words are taken in the first SF steps and kept for the later folds. Latency 4 + clog2(SIMD) cycles from the step that
+// takes the last columns of PE rows to their sums.
+`default_nettype none
+
+module matrix_vector_unit #(
+    parameter A_WIDTH = 8,
+    parameter W_WIDTH = 8,
+    parameter ACC_WIDTH = 24,
+    parameter PE = 1,
+    parameter SIMD = 1,
+    parameter NF = 1,
+    parameter SF = 1,
+    // "dsp" leaves the product to synthesis, "lut" writes it out as shifted additions.
+    parameter MULT = "dsp",
+    // The style is read by synthesis alone, through the attribute.
+    /* verilator lint_off UNUSEDPARAM */
+    parameter STYLE = "distributed"
+    /* verilator lint_on UNUSEDPARAM */
+) (
+    input  wire                                             clk,
+    input  wire                                             rst,
+    input  wire                                             s_valid,
+    output wire                                             s_ready,
+    input  wire [SIMD*A_WIDTH-1:0]                          s_data,
+    output wire                                             w_en,
+    output reg  [((NF*SF > 1) ? $clog2(NF*SF) : 1) - 1:0]   w_addr,
+    input  wire [PE*SIMD*W_WIDTH-1:0]                       w_data,
+    output wire [((NF > 1) ? $clog2(NF) : 1) - 1:0]         b_addr,
+    input  wire [PE*ACC_WIDTH-1:0]                          b_data,
+    output reg                                              m_valid,
+    input  wire                                             m_ready,
+    output reg  [PE*ACC_WIDTH-1:0]                          m_data
+);
+
+    localparam LEVELS = $clog2(SIMD);
+    localparam STAGES = 2 + LEVELS;
+    localparam PRODUCT = A_WIDTH + W_WIDTH;
+    localparam TOTAL = PRODUCT + LEVELS;
+    localparam SF_WIDTH = (SF > 1) ? $clog2(SF) : 1;
+    localparam NF_WIDTH = (NF > 1) ? $clog2(NF) : 1;
+    localparam W_ADDRESS = (NF*SF > 1) ? $clog2(NF*SF) : 1;
+    // Constants that the parameters keep within their widths.
+    /* verilator lint_off WIDTHTRUNC */
+    localparam [SF_WIDTH-1:0] LAST_SF = SF - 1;
+    localparam [NF_WIDTH-1:0] LAST_NF = NF - 1;
+    localparam [W_ADDRESS-1:0] LAST_STEP = NF*SF - 1;
+    /* verilator lint_on WIDTHTRUNC */
+
+    // Stage 0 holds the operands, stage 1 the products, each further stage a level of the adder tree.
+    reg [STAGES-1:0] valid;
+    reg [STAGES-1:0] first;
+    reg [STAGES-1:0] last;
+    wire [STAGES-1:0] ready;
+
+    // Only the step that completes a sum needs the output register.
+    wire accept = !last[STAGES-1] || !m_valid || m_ready;
+
+    genvar stage;
+    generate
+        for (stage = 0; stage < STAGES; stage = stage + 1) begin : stages
+            // A stage is free when it or one behind it is empty, or when all move on.
+            assign ready[stage] = accept || !(&valid[STAGES-1:stage]);
+
+            if (stage > 0) begin : later
+                always @(posedge clk) begin
+                    if (rst) valid[stage] <= 1'b0;
+                    else if (ready[stage]) valid[stage] <= valid[stage-1];
+                    if (ready[stage]) begin
+                        first[stage] <= first[stage-1];
+                        last[stage] <= last[stage-1];
+                    end
+                end
+            end
+        end
+    endgenerate
+
+    // Engine: one step a cycle.
+    reg [SF_WIDTH-1:0] sf;
+    wire first_pass;
+    wire fire = ready[0] && (!first_pass || s_valid);
+
+    assign s_ready = ready[0] && first_pass;
+    assign w_en = fire;
+
+    always @(posedge clk) begin
+        if (rst) sf <= {SF_WIDTH{1'b0}};
+        else if (fire) sf <= (sf == LAST_SF) ? {SF_WIDTH{1'b0}} : sf + 1'b1;
+        if (rst) w_addr <= {W_ADDRESS{1'b0}};
+        else if (fire) w_addr <= (w_addr == LAST_STEP) ? {W_ADDRESS{1'b0}} : w_addr + 1'b1;
+        if (rst) valid[0] <= 1'b0;
+        else if (ready[0]) valid[0] <= fire;
+        if (ready[0]) begin
+            first[0] <= sf == {SF_WIDTH{1'b0}};
+            last[0] <= sf == LAST_SF;
+        end
+    end
+
+    wire [SIMD*A_WIDTH-1:0] operand;
+    reg [SIMD*A_WIDTH-1:0] incoming;
+
+    always @(posedge clk) if (ready[0]) incoming <= s_data;
+
+    generate
+        if (NF == 1) begin : single_pass
+            assign first_pass = 1'b1;
+            assign operand = incoming;
+        end else begin : passes
+            (* ram_style = STYLE, no_rw_check *) reg [SIMD*A_WIDTH-1:0] kept [0:SF-1];
+            reg [SIMD*A_WIDTH-1:0] again;
+            reg repeating;
+            reg pass;
+
+            // A later pass begins where the first ends; the first begins again after the last step of all.
+            always @(posedge clk) begin
+                if (rst) pass <= 1'b0;
+                else if (fire) begin
+                    if (w_addr == LAST_STEP) pass <= 1'b0;
+                    else if (sf == LAST_SF) pass <= 1'b1;
+                end
+                if (ready[0]) repeating <= pass;
+                if (fire && !pass) kept[sf] <= s_data;
+                if (fire && pass) again <= kept[sf];
+            end
+
+            assign first_pass = !pass;
+            assign operand = repeating ? again : incoming;
+        end
+    endgenerate
+
+    // Products and adder tree: level[0] holds PE * SIMD products, level[l] the sums of 2^l of them.
+    genvar depth, pe, node;
+    generate
+        for (depth = 0; depth <= LEVELS; depth = depth + 1) begin : level
+            localparam COUNT = (SIMD + (1 << depth) - 1) >> depth;
+            localparam WIDTH = PRODUCT + depth;
+
+            reg [PE*COUNT*WIDTH-1:0] sums;
+
+            for (pe = 0; pe < PE; pe = pe + 1) begin : rows
+                for (node = 0; node < COUNT; node = node + 1) begin : nodes
+                    if (depth == 0) begin : multiply
+                        wire [A_WIDTH-1:0] a = operand[node*A_WIDTH +: A_WIDTH];
+                        wire [W_WIDTH-1:0] w = w_data[(pe*SIMD + node)*W_WIDTH +: W_WIDTH];
+                        wire [PRODUCT-1:0] product;
+
+                        if (MULT == "dsp") begin : dsp
+                            // A product is as wide as its operands together: nothing is extended and nothing lost.
+                            /* verilator lint_off WIDTHEXPAND */
+                            assign product = $signed(a) * $signed(w);
+                            /* verilator lint_on WIDTHEXPAND */
+                        end else begin : lut
+                            // Rows of the narrower operand are fewer; its sign bit weighs negatively.
+                            localparam SHORT = (A_WIDTH < W_WIDTH) ? A_WIDTH : W_WIDTH;
+                            localparam LONG = PRODUCT - SHORT;
+
+                            wire [SHORT-1:0] x;
+                            wire [LONG-1:0] y;
+                            reg [PRODUCT-1:0] total;
+                            integer i;
+
+                            if (A_WIDTH < W_WIDTH) begin : by_activation
+                                assign x = a;
+                                assign y = w;
+                            end else begin : by_weight
+                                assign x = w;
+                                assign y = a;
+                            end
+
+                            wire [PRODUCT-1:0] wide = {{SHORT{y[LONG-1]}}, y};
+
+                            always @* begin
+                                total = {PRODUCT{1'b0}};
+                                for (i = 0; i < SHORT - 1; i = i + 1)
+                                    total = total + ({PRODUCT{x[i]}} & (wide << i));
+                                total = total - ({PRODUCT{x[SHORT-1]}} & (wide << (SHORT - 1)));
+                            end
+
+                            assign product = total;
+                        end
+
+                        always @(posedge clk) if (ready[1]) sums[(pe*COUNT + node)*WIDTH +: WIDTH] <= product;
+                    end else begin : add
+                        localparam BEFORE = (SIMD + (1 << (depth - 1)) - 1) >> (depth - 1);
+                        localparam NARROW = WIDTH - 1;
+
+                        wire [NARROW-1:0] left = level[depth-1].sums[(pe*BEFORE + 2*node)*NARROW +: NARROW];
+
+                        if (2*node + 1 < BEFORE) begin : pair
+                            wire [NARROW-1:0] right =
+                                level[depth-1].sums[(pe*BEFORE + 2*node + 1)*NARROW +: NARROW];
+
+                            always @(posedge clk)
+                                if (ready[1+depth])
+                                    sums[(pe*COUNT + node)*WIDTH +: WIDTH] <=
+                                        {left[NARROW-1], left} + {right[NARROW-1], right};
+                        end else begin : alone
+                            always @(posedge clk)
+                                if (ready[1+depth])
+                                    sums[(pe*COUNT + node)*WIDTH +: WIDTH] <= {left[NARROW-1], left};
+                        end
+                    end
+                end
+            end
+        end
+    endgenerate
+
+    // Accumulation. The bias memory is read in every cycle, at the fold that the next cycle will be in, so that its
+    // word is always that of the step at the end of the pipeline.
+    reg [NF_WIDTH-1:0] nf;
+    wire accumulate = valid[STAGES-1] && accept;
+    wire complete = accumulate && last[STAGES-1];
+    wire [NF_WIDTH-1:0] following = (nf == LAST_NF) ? {NF_WIDTH{1'b0}} : nf + 1'b1;
+
+    assign b_addr = rst ? {NF_WIDTH{1'b0}} : complete ? following : nf;
+
+    always @(posedge clk) begin
+        nf <= b_addr;
+        if (rst) m_valid <= 1'b0;
+        else if (!m_valid || m_ready) m_valid <= complete;
+    end
+
+    generate
+        for (pe = 0; pe < PE; pe = pe + 1) begin : accumulators
+            reg [ACC_WIDTH-1:0] acc;
+            wire [TOTAL-1:0] sum = level[LEVELS].sums[pe*TOTAL +: TOTAL];
+            wire [ACC_WIDTH-1:0] addend;
+            wire [ACC_WIDTH-1:0] total = (first[STAGES-1] ? b_data[pe*ACC_WIDTH +: ACC_WIDTH] : acc) + addend;
+
+            if (ACC_WIDTH > TOTAL) begin : extend
+                assign addend = {{(ACC_WIDTH - TOTAL){sum[TOTAL-1]}}, sum};
+            end else begin : cut
+                assign addend = sum[ACC_WIDTH-1:0];
+            end
+
+            always @(posedge clk) begin
+                if (accumulate) acc <= total;
+                if (complete) m_data[pe*ACC_WIDTH +: ACC_WIDTH] <= total;
+            end
+        end
+    endgenerate
+
+endmodule
+
+`default_nettype wire

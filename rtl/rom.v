@@ -1,0 +1,27 @@
+// Memory image with a synchronous read under an enable. Latency 1 cycle; without the enable the last word stays.
+`default_nettype none
+
+module rom #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 16,
+    parameter INIT = "rom.hex",
+    // The style is read by synthesis alone, through the attribute.
+    /* verilator lint_off UNUSEDPARAM */
+    parameter STYLE = "block"
+    /* verilator lint_on UNUSEDPARAM */
+) (
+    input  wire                                           clk,
+    input  wire                                           en,
+    input  wire [((DEPTH > 1) ? $clog2(DEPTH) : 1) - 1:0] addr,
+    output reg  [WIDTH-1:0]                               data
+);
+
+    (* rom_style = STYLE *) reg [WIDTH-1:0] memory [0:DEPTH-1];
+
+    initial $readmemh(INIT, memory);
+
+    always @(posedge clk) if (en) data <= memory[addr];
+
+endmodule
+
+`default_nettype wire

@@ -1,0 +1,72 @@
+// FIFO of any depth whose ready and valid come from its registered count, so that it cuts every path between its two
+// sides. Latency 1 cycle; one beat a cycle from a depth of 2 on, every other cycle at depth 1.
+`default_nettype none
+
+module stream_fifo #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 2
+) (
+    input  wire             clk,
+    input  wire             rst,
+    input  wire             s_valid,
+    output wire             s_ready,
+    input  wire [WIDTH-1:0] s_data,
+    output wire             m_valid,
+    input  wire             m_ready,
+    output wire [WIDTH-1:0] m_data
+);
+
+    localparam COUNT_WIDTH = $clog2(DEPTH + 1);
+    // Constants that the parameters keep within their widths.
+    /* verilator lint_off WIDTHTRUNC */
+    localparam [COUNT_WIDTH-1:0] FULL = DEPTH;
+    /* verilator lint_on WIDTHTRUNC */
+
+    reg [COUNT_WIDTH-1:0] count;
+
+    wire write = s_valid && s_ready;
+    wire read = m_valid && m_ready;
+
+    assign s_ready = count != FULL;
+    assign m_valid = count != {COUNT_WIDTH{1'b0}};
+
+    always @(posedge clk) begin
+        if (rst) count <= {COUNT_WIDTH{1'b0}};
+        else if (write && !read) count <= count + 1'b1;
+        else if (read && !write) count <= count - 1'b1;
+    end
+
+    generate
+        if (DEPTH == 1) begin : word
+            reg [WIDTH-1:0] memory;
+
+            always @(posedge clk) if (write) memory <= s_data;
+
+            assign m_data = memory;
+        end else begin : words
+            localparam ADDRESS = $clog2(DEPTH);
+            // Constants that the parameters keep within their widths.
+            /* verilator lint_off WIDTHTRUNC */
+            localparam [ADDRESS-1:0] LAST = DEPTH - 1;
+            /* verilator lint_on WIDTHTRUNC */
+
+            (* ram_style = "distributed", no_rw_check *) reg [WIDTH-1:0] memory [0:DEPTH-1];
+            reg [ADDRESS-1:0] head;
+            reg [ADDRESS-1:0] tail;
+
+            always @(posedge clk) begin
+                if (write) memory[tail] <= s_data;
+                // Wrapping by comparison, since the depth need not be a power of two.
+                if (rst) tail <= {ADDRESS{1'b0}};
+                else if (write) tail <= (tail == LAST) ? {ADDRESS{1'b0}} : tail + 1'b1;
+                if (rst) head <= {ADDRESS{1'b0}};
+                else if (read) head <= (head == LAST) ? {ADDRESS{1'b0}} : head + 1'b1;
+            end
+
+            assign m_data = memory[head];
+        end
+    endgenerate
+
+endmodule
+
+`default_nettype wire
