@@ -1,7 +1,7 @@
 """The bundle: a model after compression, as content-addressed files that travel beside a plan.
 
-It holds the graph with its weights and the scale of every tensor that becomes an integer. With its plan it is all that
-lowering and emission need: no model file, no data, no randomness.
+It holds the graph with its weights, the scale of every tensor that becomes an integer, and a few samples that artefacts are
+tested with. With its plan it is all that lowering and emission need: no model file, no data set, no randomness.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.files import read_text
 from lepton_dse.ir.graph import Graph
@@ -24,6 +29,7 @@ from lepton_dse.numerics.quantize import QuantParams
 __all__ = ["SCALES_FILE", "Bundle", "Scale"]
 
 SCALES_FILE = "scales.json"
+SAMPLES_FILE = "samples.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,29 @@ class Bundle:
         Float graph, one sample a pass.
     scales : mapping of str to Scale
         By tensor name: per channel for weights, per tensor for activations. Empty for float formats.
+    samples : ndarray of float32, shape (N, ...)
+        Inputs that artefacts are tested with.
     """
 
     graph: Graph
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    samples: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0,), np.float32))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the graph's digest and the scales."""
-        return hashlib.sha256((self.graph.digest + self._scales_json()).encode()).hexdigest()
+        """SHA-256 over the graph's digest, the scales and the samples."""
+        hasher = hashlib.sha256((self.graph.digest + self._scales_json()).encode())
+        hasher.update(repr(self.samples.shape).encode())
+        hasher.update(np.ascontiguousarray(self.samples, "<f4").data)
+        return hasher.hexdigest()
 
     def to_files(self) -> dict[str, bytes]:
         """The bundle's files by name."""
-        return {**graph_to_files(self.graph), SCALES_FILE: self._scales_json().encode()}
+        return {
+            **graph_to_files(self.graph),
+            SCALES_FILE: self._scales_json().encode(),
+            SAMPLES_FILE: save({"x": np.ascontiguousarray(self.samples, np.float32)}),
+        }
 
     @classmethod
     def read(cls, folder: Path, *, digest: str | None = None) -> Bundle:
@@ -67,14 +83,15 @@ class Bundle:
         InvalidPlanError
             If files are missing, damaged, or not those that the plan was made with.
         """
-        if not all((folder / name).is_file() for name in (GRAPH_FILE, CONSTANTS_FILE, SCALES_FILE)):
+        if not all((folder / name).is_file() for name in (GRAPH_FILE, CONSTANTS_FILE, SCALES_FILE, SAMPLES_FILE)):
             raise InvalidPlanError(
                 "the bundle is missing", where=str(folder), fix="keep the folder beside its plan, or plan again"
             )
         try:
             scales = {name: _decode(entry) for name, entry in json.loads(read_text(folder / SCALES_FILE)).items()}
-            bundle = cls(read_graph(folder), scales)
-        except (LeptonError, ValueError, TypeError, KeyError, AttributeError) as error:
+            samples = load((folder / SAMPLES_FILE).read_bytes())["x"].astype(np.float32)
+            bundle = cls(read_graph(folder), scales, samples)
+        except (LeptonError, SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidPlanError(f"the bundle is damaged ({error})", where=str(folder), fix="plan again") from error
         if digest is not None and bundle.digest != digest:
             raise InvalidPlanError("the bundle is not the one that the plan was made with", where=str(folder), fix="plan again")

@@ -21,8 +21,9 @@ from lepton_dse.bundle import Bundle, Scale
 from lepton_dse.compress.groups import absorbed_clip
 from lepton_dse.compress.quantize import weight_axis
 from lepton_dse.errors import InvalidPlanError, LeptonError
-from lepton_dse.ir import ops, semantics
+from lepton_dse.ir import ops
 from lepton_dse.ir.graph import GraphBuilder, LoweredGraph
+from lepton_dse.ir.semantics import evaluate
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
 from lepton_dse.numerics.quantize import (
@@ -295,7 +296,7 @@ class _Lowering:
         entries = Tensor("entries", (most - least + 1,), source.format, source.params)
         reals = entries_as_reals(entries, least, most)
         point = Tensor("point", entries.shape)
-        values = semantics.evaluate(ops.Op(op.name, attributes, ("point",), "point"), [reals], point, [point])
+        values = evaluate(ops.Op(op.name, attributes, ("point",), "point"), [reals], point, [point])
         table = quantize(np.asarray(values, np.float32), *target)
         name = self.builder.constant(f"{op.name}.table", table, self.scale(op.output).format)
         self.integer(op, ops.Lookup(least), [self.quantized(op.inputs[0]), name])
@@ -305,7 +306,7 @@ def entries_as_reals(entries: Tensor, least: int, most: int) -> NDArray[np.float
     """The reals that all integers of a tensor's format stand for, from the least."""
     integers = np.arange(least, most + 1, dtype=np.int64)
     op = ops.Op("entries", ops.Dequantize(), (entries.name,), entries.name)
-    return np.asarray(semantics.evaluate(op, [integers], Tensor("reals", entries.shape), [entries]), np.float32)
+    return np.asarray(evaluate(op, [integers], Tensor("reals", entries.shape), [entries]), np.float32)
 
 
 def _channel_axis(attributes: ops.Conv | ops.MatMul) -> int:

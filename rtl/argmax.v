@@ -20,10 +20,10 @@ module argmax #(
 
     localparam FOLD_WIDTH = (FOLDS > 1) ? $clog2(FOLDS) : 1;
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [FOLD_WIDTH-1:0] LAST_FOLD = FOLDS - 1;
     localparam [INDEX_WIDTH-1:0] STRIDE = LANES;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     reg [FOLD_WIDTH-1:0] fold;
     reg [INDEX_WIDTH-1:0] base;

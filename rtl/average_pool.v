@@ -23,11 +23,11 @@ module average_pool #(
     localparam FOLD_WIDTH = (FOLDS > 1) ? $clog2(FOLDS) : 1;
     localparam TAP_WIDTH = (TAPS > 1) ? $clog2(TAPS) : 1;
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [FOLD_WIDTH-1:0] LAST_FOLD = FOLDS - 1;
     localparam [TAP_WIDTH-1:0] LAST_TAP = TAPS - 1;
     localparam signed [SUM_WIDTH-1:0] START = INIT;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     reg [FOLD_WIDTH-1:0] fold;
     reg [TAP_WIDTH-1:0] tap;

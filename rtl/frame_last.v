@@ -19,9 +19,9 @@ module frame_last #(
 
     localparam COUNT_WIDTH = (BEATS > 1) ? $clog2(BEATS) : 1;
     // A constant that the parameter keeps within its width.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [COUNT_WIDTH-1:0] LAST = BEATS - 1;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     reg [COUNT_WIDTH-1:0] beat;
 

@@ -41,11 +41,11 @@ module matrix_vector_unit #(
     localparam NF_WIDTH = (NF > 1) ? $clog2(NF) : 1;
     localparam W_ADDRESS = (NF*SF > 1) ? $clog2(NF*SF) : 1;
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [SF_WIDTH-1:0] LAST_SF = SF - 1;
     localparam [NF_WIDTH-1:0] LAST_NF = NF - 1;
     localparam [W_ADDRESS-1:0] LAST_STEP = NF*SF - 1;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     // Stage 0 holds the operands, stage 1 the products, each further stage a level of the adder tree.
     reg [STAGES-1:0] valid;
@@ -129,7 +129,7 @@ module matrix_vector_unit #(
     endgenerate
 
     // Products and adder tree: level[0] holds PE * SIMD products, level[l] the sums of 2^l of them.
-    genvar depth, pe, node;
+    genvar depth, pe, node, bit_row;
     generate
         for (depth = 0; depth <= LEVELS; depth = depth + 1) begin : level
             localparam COUNT = (SIMD + (1 << depth) - 1) >> depth;
@@ -150,14 +150,14 @@ module matrix_vector_unit #(
                             assign product = $signed(a) * $signed(w);
                             /* verilator lint_on WIDTHEXPAND */
                         end else begin : lut
-                            // Rows of the narrower operand are fewer; its sign bit weighs negatively.
+                            // One row for each bit of the narrower operand, the sign bit's subtracted. A row adds to the
+                            // upper part of the sum only; its lowest bit is final. Each adder is thus one bit wider than
+                            // the other operand, and no sum of three terms arises for synthesis to rebuild.
                             localparam SHORT = (A_WIDTH < W_WIDTH) ? A_WIDTH : W_WIDTH;
                             localparam LONG = PRODUCT - SHORT;
 
                             wire [SHORT-1:0] x;
                             wire [LONG-1:0] y;
-                            reg [PRODUCT-1:0] total;
-                            integer i;
 
                             if (A_WIDTH < W_WIDTH) begin : by_activation
                                 assign x = a;
@@ -167,16 +167,24 @@ module matrix_vector_unit #(
                                 assign y = a;
                             end
 
-                            wire [PRODUCT-1:0] wide = {{SHORT{y[LONG-1]}}, y};
+                            for (bit_row = 0; bit_row < SHORT; bit_row = bit_row + 1) begin : row
+                                wire [LONG:0] addend = x[bit_row] ? {y[LONG-1], y} : {(LONG + 1){1'b0}};
+                                wire [LONG:0] sum;
 
-                            always @* begin
-                                total = {PRODUCT{1'b0}};
-                                for (i = 0; i < SHORT - 1; i = i + 1)
-                                    total = total + ({PRODUCT{x[i]}} & (wide << i));
-                                total = total - ({PRODUCT{x[SHORT-1]}} & (wide << (SHORT - 1)));
+                                if (bit_row == 0) begin : lowest
+                                    assign sum = addend;
+                                end else begin : higher
+                                    wire [LONG:0] above = {row[bit_row-1].sum[LONG], row[bit_row-1].sum[LONG:1]};
+
+                                    assign sum = (bit_row == SHORT - 1) ? above - addend : above + addend;
+                                end
+
+                                if (bit_row < SHORT - 1) begin : settled
+                                    assign product[bit_row] = sum[0];
+                                end else begin : top
+                                    assign product[PRODUCT-1:SHORT-1] = sum;
+                                end
                             end
-
-                            assign product = total;
                         end
 
                         always @(posedge clk) if (ready[1]) sums[(pe*COUNT + node)*WIDTH +: WIDTH] <= product;

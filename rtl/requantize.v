@@ -28,21 +28,21 @@ module requantize #(
 
     localparam ADDRESS = (NF > 1) ? $clog2(NF) : 1;
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [ADDRESS-1:0] LAST = NF - 1;
     localparam PRODUCT = ACC_WIDTH + M_WIDTH + 1;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
     // Wide enough for the bit below the result's least significant one to exist, whatever the shift.
     localparam WIDE = (PRODUCT > SHIFT) ? PRODUCT : SHIFT + 1;
     localparam QUOTIENT = WIDE - SHIFT + 1;
     // The clamp compares with constants of 32 bits.
     localparam SUM = ((QUOTIENT > 32) ? QUOTIENT : 32) + 1;
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam signed [SUM-1:0] OFFSET = ZERO;
     localparam signed [SUM-1:0] LEAST = LOW;
     localparam signed [SUM-1:0] GREATEST = HIGH;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     reg [2:0] valid;
     wire [2:0] ready = {

@@ -63,7 +63,7 @@ module sliding_window #(
     localparam ADDRESS = (BUFFER > 1) ? $clog2(BUFFER) : 1;
 
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [FOLD_WIDTH-1:0] LAST_FOLD = FOLDS - 1;
     localparam [KW_WIDTH-1:0] LAST_KW = KW - 1;
     localparam [KH_WIDTH-1:0] LAST_KH = KH - 1;
@@ -101,7 +101,7 @@ module sliding_window #(
     localparam [ADDRESS-1:0] BASE_START = (BUFFER - (PT * ROW) % BUFFER) % BUFFER;
     localparam [ADDRESS:0] BASE_ROW = (SH * ROW) % BUFFER;
     localparam [ADDRESS:0] BASE_TAIL = (TAIL * ROW) % BUFFER;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     (* ram_style = STYLE, no_rw_check *) reg [LANES*ELEMENT-1:0] ring [0:BUFFER-1];
 
@@ -190,9 +190,9 @@ module sliding_window #(
     reg [LANES*ELEMENT-1:0] word;
     reg blank;
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [ELEMENT-1:0] PAD_ELEMENT = PAD;
-    /* verilator lint_on WIDTHTRUNC */
+    /* verilator lint_on WIDTH */
 
     always @(posedge clk) begin
         if (fire && !padding) word <= ring[wrapped];

@@ -18,9 +18,10 @@ module stream_fifo #(
 
     localparam COUNT_WIDTH = $clog2(DEPTH + 1);
     // Constants that the parameters keep within their widths.
-    /* verilator lint_off WIDTHTRUNC */
+    /* verilator lint_off WIDTH */
     localparam [COUNT_WIDTH-1:0] FULL = DEPTH;
-    /* verilator lint_on WIDTHTRUNC */
+    localparam [COUNT_WIDTH-1:0] ONE = 1;
+    /* verilator lint_on WIDTH */
 
     reg [COUNT_WIDTH-1:0] count;
 
@@ -31,9 +32,9 @@ module stream_fifo #(
     assign m_valid = count != {COUNT_WIDTH{1'b0}};
 
     always @(posedge clk) begin
+        // Minus one is all ones, so that one adder counts both ways.
         if (rst) count <= {COUNT_WIDTH{1'b0}};
-        else if (write && !read) count <= count + 1'b1;
-        else if (read && !write) count <= count - 1'b1;
+        else if (write != read) count <= count + (write ? ONE : {COUNT_WIDTH{1'b1}});
     end
 
     generate
@@ -46,9 +47,9 @@ module stream_fifo #(
         end else begin : words
             localparam ADDRESS = $clog2(DEPTH);
             // Constants that the parameters keep within their widths.
-            /* verilator lint_off WIDTHTRUNC */
+            /* verilator lint_off WIDTH */
             localparam [ADDRESS-1:0] LAST = DEPTH - 1;
-            /* verilator lint_on WIDTHTRUNC */
+            /* verilator lint_on WIDTH */
 
             (* ram_style = "distributed", no_rw_check *) reg [WIDTH-1:0] memory [0:DEPTH-1];
             reg [ADDRESS-1:0] head;

@@ -32,10 +32,10 @@ module width_converter #(
             localparam PARTS = OUT_LANES / IN_LANES;
             localparam PART_WIDTH = $clog2(PARTS);
             // Constants that the parameters keep within their widths.
-            /* verilator lint_off WIDTHTRUNC */
+            /* verilator lint_off WIDTH */
             localparam [PART_WIDTH-1:0] LAST = PARTS - 1;
             localparam REST = (OUT_LANES - IN_LANES) * ELEMENT;
-            /* verilator lint_on WIDTHTRUNC */
+            /* verilator lint_on WIDTH */
 
             // The words before the last are kept apart from the output, which may still be waiting to leave.
             reg [REST-1:0] collected;
@@ -63,10 +63,10 @@ module width_converter #(
             localparam PARTS = IN_LANES / OUT_LANES;
             localparam PART_WIDTH = $clog2(PARTS);
             // Constants that the parameters keep within their widths.
-            /* verilator lint_off WIDTHTRUNC */
+            /* verilator lint_off WIDTH */
             localparam [PART_WIDTH-1:0] LAST = PARTS - 1;
             localparam REST = (IN_LANES - OUT_LANES) * ELEMENT;
-            /* verilator lint_on WIDTHTRUNC */
+            /* verilator lint_on WIDTH */
 
             reg [REST-1:0] held;
             reg [PART_WIDTH-1:0] part;

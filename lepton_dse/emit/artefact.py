@@ -42,6 +42,8 @@ class EmitRequest:
         The schedule of a streaming plan.
     stalls : tuple of StallCase
         Stall traces with the predicted cycle of every beat.
+    fabric : str
+        Synthesis family of an FPGA target.
     """
 
     plan: Plan
@@ -49,6 +51,7 @@ class EmitRequest:
     vectors: Vectors
     stream: StreamSchedule | None = None
     stalls: tuple[StallCase, ...] = ()
+    fabric: str = ""
 
 
 @dataclass(frozen=True)

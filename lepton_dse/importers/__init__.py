@@ -46,7 +46,9 @@ def load_model(
     path = Path(path)
     if batch is not None and batch < 1:
         raise InvalidModelError(f"a batch of {batch} samples", where=str(path), fix="use at least 1")
-    importers: list[Importer] = [registry.load(registry.Group.IMPORTERS, name) for name in registry.names(registry.Group.IMPORTERS)]
+    importers: list[Importer] = [
+        registry.load(registry.Group.IMPORTERS, name) for name in registry.names(registry.Group.IMPORTERS)
+    ]
     for importer in importers:
         if path.suffix.lower() in importer.suffixes:
             graph = importer.load(path, ImportOptions(batch, shapes or {}, bind or {}))

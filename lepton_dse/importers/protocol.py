@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.ir.graph import Graph
 
-__all__ = ["ImportOptions", "Importer", "Unsupported", "UnsupportedError"]
+__all__ = ["ImportOptions", "Importer", "Unsupported", "UnsupportedError", "printable"]
 
 _LISTED = 5
+
+
+def printable(text: str) -> str:
+    """The text on one line and without control characters: names in a file may hold anything."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Unsupported:
     why: str
 
     def __str__(self) -> str:
-        return f"'{self.name}' ({self.op_type}: {self.why})"
+        return printable(f"'{self.name}' ({self.op_type}: {self.why})")
 
 
 class UnsupportedError(InvalidModelError):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.errors import InvalidDataError
-from lepton_dse.ir import semantics
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
+from lepton_dse.ir.semantics import evaluate as define
 from lepton_dse.ir.tensors import Tensor
 
 __all__ = ["Array", "Evaluate", "execute", "run", "steps"]
@@ -19,7 +19,7 @@ Array = NDArray[np.generic]
 Evaluate = Callable[[Op, list[Array], Tensor, list[Tensor]], Array]
 
 
-def steps(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = semantics.evaluate) -> Iterator[tuple[str, Array]]:
+def steps(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = define) -> Iterator[tuple[str, Array]]:
     """Every non-constant tensor of a pass with its value, in order of computation, inputs first.
 
     Parameters
@@ -56,7 +56,7 @@ def steps(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = semanti
                 del values[name]
 
 
-def execute(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = semantics.evaluate) -> dict[str, Array]:
+def execute(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = define) -> dict[str, Array]:
     """Outputs of one pass by name; see :func:`steps`."""
     found: dict[str, Array] = {name: graph.constants[name] for name in graph.outputs if name in graph.constants}
     for name, value in steps(graph, feeds, evaluate):
@@ -65,7 +65,7 @@ def execute(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = seman
     return found
 
 
-def run(graph: Graph, x: Array, *, batch: int = 64, evaluate: Evaluate = semantics.evaluate) -> dict[str, Array]:
+def run(graph: Graph, x: Array, *, batch: int = 64, evaluate: Evaluate = define) -> dict[str, Array]:
     """Outputs for many samples, `batch` at a time.
 
     Parameters

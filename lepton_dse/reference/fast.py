@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from lepton_dse.ir import ops, semantics
+from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Op
+from lepton_dse.ir.semantics import evaluate as define
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.accumulate import exact_block, exact_matmul
 from lepton_dse.reference.engine import Array
@@ -27,7 +28,7 @@ def evaluate(op: Op, inputs: list[Array], output: Tensor, tensors: list[Tensor])
             return _conv(op.attributes, inputs, output, tensors)
         if isinstance(op.attributes, ops.MatMul) and inputs[1].ndim == 2:
             return _matmul(inputs, output, tensors)
-    return semantics.evaluate(op, inputs, output, tensors)
+    return define(op, inputs, output, tensors)
 
 
 def _peak(tensor: Tensor) -> int:

@@ -23,6 +23,7 @@ from lepton_dse.rtl_library.declaration import (
     Range,
     Resources,
 )
+from lepton_dse.rtl_library.frame_last import FRAME_LAST, FrameLast
 from lepton_dse.rtl_library.matrix_vector_unit import MATRIX_VECTOR_UNIT, MatrixVectorUnit
 from lepton_dse.rtl_library.max_pool import MAX_POOL, MaxPool
 from lepton_dse.rtl_library.requantize import REQUANTIZE, Requantize
@@ -42,6 +43,7 @@ __all__ = [
     "Direction",
     "Edge",
     "Family",
+    "FrameLast",
     "MatrixVectorUnit",
     "MaxPool",
     "MemoryStyle",
@@ -70,6 +72,7 @@ MODULES: Mapping[str, ModuleDeclaration[Any]] = MappingProxyType(
         for declaration in (
             ARGMAX,
             AVERAGE_POOL,
+            FRAME_LAST,
             MATRIX_VECTOR_UNIT,
             MAX_POOL,
             REQUANTIZE,

@@ -102,9 +102,7 @@ class Resources:
     bram18: int = 0
 
     def __add__(self, other: Resources) -> Resources:
-        return Resources(
-            self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram18 + other.bram18
-        )
+        return Resources(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram18 + other.bram18)
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,7 @@ class Parameters:
             value = getattr(self, field.name)
             for rule in getattr(hints[field.name], "__metadata__", ()):
                 if isinstance(rule, Range) and not rule.low <= value <= rule.high:
-                    raise LeptonError(
-                        f"{field.name} = {value} is outside {rule.low} to {rule.high}", where=type(self).__name__
-                    )
+                    raise LeptonError(f"{field.name} = {value} is outside {rule.low} to {rule.high}", where=type(self).__name__)
         self.check()
 
     def check(self) -> None:

@@ -74,9 +74,7 @@ class WindowShape(Parameters):
                 "an output row sees only padding", where="sliding_window", fix="pad by less than the window's height"
             )
         if not np.any((columns >= 0) & (columns < self.cols)):
-            raise LeptonError(
-                "every column of the window is padding", where="sliding_window", fix="pad by less than its width"
-            )
+            raise LeptonError("every column of the window is padding", where="sliding_window", fix="pad by less than its width")
 
     def _tap_rows(self) -> IntArray:
         rows: IntArray = np.arange(self.oh, dtype=np.int64)[:, None] * self.sh - self.pt

@@ -170,8 +170,7 @@ class ModuleTiming:
         if times == 1:
             return self
         processes = tuple(
-            Process(process.name, np.tile(process.consume, times), np.tile(process.produce, times))
-            for process in self.processes
+            Process(process.name, np.tile(process.consume, times), np.tile(process.produce, times)) for process in self.processes
         )
         edges = tuple(
             Edge(

@@ -19,7 +19,7 @@ from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.plan import Violation
 
-__all__ = ["ArgMaxLayer", "Chain", "Layer", "MatrixLayer", "PoolLayer", "Rounding", "stream_chain"]
+__all__ = ["ArgMaxLayer", "Chain", "Layer", "MatrixLayer", "PoolLayer", "Rounding", "channels_last", "stream_chain"]
 
 IntArray = NDArray[np.int64]
 
@@ -57,6 +57,8 @@ class MatrixLayer:
     output_bits: int
     pad_value: int
     rounding: Rounding
+    tensor: str
+    """The graph's tensor that the stage's output stream carries; empty where a later clip moved into the stage."""
 
     @property
     def out_extent(self) -> tuple[int, int]:
@@ -88,6 +90,8 @@ class PoolLayer:
     pad_value: int
     rounding: Rounding | None
     """None for a max pool."""
+    tensor: str
+    """As for a matrix layer."""
     sum_bits: int = 0
     sum_start: int = 0
     """What a sum begins with: ``-taps * z``."""
@@ -117,6 +121,7 @@ class ArgMaxLayer:
     channels: int
     input_bits: int
     output_bits: int
+    tensor: str
 
     @property
     def out_channels(self) -> int:
@@ -222,7 +227,8 @@ class _Walk:
         return tail
 
     def chain(self) -> Chain:
-        assert self.start is not None and self.stream is not None, "a walk without violations has both ends"
+        assert self.start is not None, "a walk without violations has both ends"
+        assert self.stream is not None, "a walk without violations has both ends"
         return Chain(
             self.start.tensor,
             self.stream.tensor,
@@ -236,7 +242,7 @@ class _Walk:
         self.violations.append(Violation(what=f"{where}: {why}", demand=1, bound=0, unit="stream module", levers=levers))
 
     def begin(self, tensor: Tensor) -> None:
-        layout, channels = _channels_last(tensor.shape)
+        layout, channels = channels_last(tensor.shape)
         self.start = self.stream = _Stream(tensor, layout, channels)
 
     def step(self, op: Op, stream: _Stream) -> None:
@@ -270,7 +276,7 @@ class _Walk:
     def image(self, op: Op, stream: _Stream) -> tuple[int, tuple[int, int]] | None:
         """Channels and extent of a stream that carries an image pixel by pixel; one spatial axis becomes one row."""
         shape = stream.tensor.shape
-        expected, channels = _channels_last(shape)
+        expected, channels = channels_last(shape)
         if len(shape) not in (3, 4) or not np.array_equal(stream.layout, expected):
             self.refuse(f"{op.kind} '{op.name}'", "its input does not arrive pixel by pixel", _ELSEWHERE)
             return None
@@ -321,7 +327,7 @@ class _Walk:
         weights = np.asarray(self.graph.constants[op.inputs[1]], np.int64)
         weights = weights.reshape(weights.shape[0], weights.shape[1], *window.kernel).transpose(0, 2, 3, 1)
         self.matrix(op, image, window, weights, attributes.pad_value, stream, output, rounded)
-        layout, channels = _channels_last(output.shape)
+        layout, channels = channels_last(output.shape)
         self.stream = _Stream(output, layout, channels)
 
     def dense(self, op: Op, stream: _Stream, output: Tensor) -> None:
@@ -365,6 +371,7 @@ class _Walk:
                 output_bits=rounded[1].format.bits,
                 pad_value=pad_value,
                 rounding=rounded[0],
+                tensor=rounded[1].name,
             )
         )
 
@@ -374,19 +381,20 @@ class _Walk:
         if image is None or flat is None:
             return
         bits = stream.tensor.format.bits
-        layer = PoolLayer(op.name, image[0], image[1], flat, bits, bits, int(stream.tensor.format.minimum), None)
+        layer = PoolLayer(op.name, image[0], image[1], flat, bits, bits, int(stream.tensor.format.minimum), None, output.name)
         if rounded is not None:
             assert isinstance(op.attributes, ops.SumPool), "only sums are rounded"
             layer = replace(
                 layer,
                 pad_value=op.attributes.offset,
                 rounding=rounded[0],
+                tensor=rounded[1].name,
                 output_bits=rounded[1].format.bits,
                 sum_bits=output.format.bits,
                 sum_start=-flat.taps * op.attributes.offset,
             )
         self.layers.append(layer)
-        layout, channels = _channels_last(output.shape)
+        layout, channels = channels_last(output.shape)
         self.stream = _Stream(output, layout, channels)
 
     def sum_pool(self, op: Op, attributes: ops.SumPool, stream: _Stream) -> None:
@@ -403,6 +411,9 @@ class _Walk:
                 rounding = layer.rounding
                 low, high = (int(min(max(bound, rounding.low), rounding.high)) for bound in (attributes.low, attributes.high))
                 self.layers[index] = replace(layer, rounding=replace(rounding, low=low, high=high))
+                # The streams from there on carry clipped values, which only the last of them shares with the graph.
+                self.layers[index:] = [replace(entry, tensor="") for entry in self.layers[index:]]
+                self.layers[-1] = replace(self.layers[-1], tensor=output.name)
                 self.stream = replace(stream, tensor=output)
                 return
         self.refuse(
@@ -419,14 +430,14 @@ class _Walk:
             self.refuse(f"{op.kind} '{op.name}'", "ties go to the last index", ("let ties go to the first", *_ELSEWHERE))
         else:
             bits = max(1, (elements - 1).bit_length())
-            self.layers.append(ArgMaxLayer(op.name, elements, stream.tensor.format.bits, bits))
+            self.layers.append(ArgMaxLayer(op.name, elements, stream.tensor.format.bits, bits, output.name))
             self.stream = _Stream(output, np.zeros(1, np.int64), 1)
 
 
 _ELSEWHERE = ("emit it as cpp", "choose another target family")
 
 
-def _channels_last(shape: tuple[int, ...]) -> tuple[IntArray, int]:
+def channels_last(shape: tuple[int, ...]) -> tuple[IntArray, int]:
     """Layout that streams a (1, C, ...) tensor pixel by pixel, and the elements per pixel; vectors stream in order."""
     index = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
     if len(shape) < 3:

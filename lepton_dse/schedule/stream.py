@@ -10,9 +10,10 @@ and a FIFO with registered ready stands in front of the first stage, so that no 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,17 @@ from lepton_dse.numerics.quantize import MULTIPLIER_BITS
 from lepton_dse.plan import Mapping, OpPlan, Plan, Unroll
 from lepton_dse.schedule.layers import ArgMaxLayer, Chain, IntArray, Layer, MatrixLayer, PoolLayer, Rounding
 
-__all__ = ["Folding", "Instance", "Memory", "MemoryPort", "Stage", "StreamSchedule", "foldings_of", "stream_schedule"]
+__all__ = [
+    "Folding",
+    "Instance",
+    "Memory",
+    "MemoryPort",
+    "Stage",
+    "StreamSchedule",
+    "foldings_of",
+    "stage_instances",
+    "stream_schedule",
+]
 
 _SHALLOW = 128  # words from which a memory is worth a block RAM
 
@@ -43,25 +54,29 @@ class Memory:
     Parameters
     ----------
     port : MemoryPort
-    values : ndarray of int64, shape (depth, fields)
-        Words; field 0 is in the least significant bits.
+    depth, fields : int
+        Words, and fields of a word.
     field_bits : int
         Width of a field, two's complement.
+    image : callable
+        Makes the words; a search that only counts never calls it.
     """
 
     port: MemoryPort
-    values: NDArray[np.int64]
+    depth: int
+    fields: int
     field_bits: int
+    image: Callable[[], NDArray[np.int64]]
 
     @property
-    def depth(self) -> int:
-        """Words."""
-        return int(self.values.shape[0])
+    def values(self) -> NDArray[np.int64]:
+        """Words, shape (depth, fields); field 0 is in the least significant bits."""
+        return self.image().reshape(self.depth, self.fields)
 
     @property
     def width(self) -> int:
         """Bits of a word."""
-        return int(self.values.shape[1]) * self.field_bits
+        return self.fields * self.field_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +131,18 @@ class Folding:
     buffer_rows: int | None = None
     multiplier: rtl.Multiplier = rtl.Multiplier.DSP
 
+    @property
+    def mapping(self) -> Mapping:
+        """The folding as spatial unrolling."""
+        spatial = (Unroll(loop="m", factor=self.pe, axis="pe"), Unroll(loop="c", factor=self.simd, axis="simd"))
+        return Mapping(spatial=spatial)
+
     def to_plan(self, op: str, precision: str) -> OpPlan:
         """The folding as decisions for an operation."""
-        spatial = (Unroll(loop="m", factor=self.pe, axis="pe"), Unroll(loop="c", factor=self.simd, axis="simd"))
         return OpPlan(
             op=op,
             precision=precision,
-            mapping=Mapping(spatial=spatial),
+            mapping=self.mapping,
             fifo_depth=self.fifo_depth,
             buffer_rows=self.buffer_rows,
             multiplier=self.multiplier.value,
@@ -240,15 +260,21 @@ def stream_schedule(chain: Chain, foldings: Sequence[Folding], *, head_depth: in
     first = lanes
     for index, (layer, folding) in enumerate(zip(chain.layers, foldings, strict=True)):
         try:
-            instances, lanes, bits = _stage(f"l{index}", layer, folding, lanes)
+            instances, lanes, bits = stage_instances(f"l{index}", layer, folding, lanes)
         except LeptonError as error:
             raise InvalidPlanError(error.what, where=layer.name, fix=error.fix or "plan again") from error
         stages.append(Stage(layer, folding, instances))
     return StreamSchedule(chain, head, tuple(stages), first, lanes, chain.input.format.bits, bits)
 
 
-def _stage(prefix: str, layer: Layer, folding: Folding, lanes: int) -> tuple[tuple[Instance, ...], int, int]:
-    """Instances of one stage, the lanes it emits, and the bits of an element it emits."""
+def stage_instances(prefix: str, layer: Layer, folding: Folding, lanes: int) -> tuple[tuple[Instance, ...], int, int]:
+    """Instances of one stage, the lanes it emits, and the bits of an element it emits.
+
+    Raises
+    ------
+    LeptonError
+        If the folding does not divide the layer's channels.
+    """
     if layer.channels % folding.simd or (isinstance(layer, MatrixLayer) and layer.outputs % folding.pe):
         raise LeptonError(f"a folding of {folding.pe} by {folding.simd} does not divide {layer.out_channels} by {layer.channels}")
     instances = _converters(prefix, layer.input_bits, lanes, folding.simd)
@@ -281,7 +307,7 @@ def _converters(prefix: str, bits: int, lanes: int, wanted: int) -> list[Instanc
     found = []
     common = math.gcd(lanes, wanted)
     steps = [lanes, wanted] if common in (lanes, wanted) else [lanes, common, wanted]
-    for index, (have, want) in enumerate(zip(steps, steps[1:], strict=False)):
+    for index, (have, want) in enumerate(pairwise(steps)):
         if have != want:
             parameters = rtl.WidthConverter(element=bits, in_lanes=have, out_lanes=want)
             found.append(_instance(f"{prefix}_width{index}", "width_converter", parameters))
@@ -341,19 +367,20 @@ def _matrix(prefix: str, layer: MatrixLayer, folding: Folding) -> Instance:
         mult=folding.multiplier,
         style=_style(sf),
     )
-    # Word nf * SF + (tap * folds + fold) holds PE rows of SIMD columns, column fastest.
-    words = layer.weights.reshape(nf, pe, layer.window.taps, folds, simd).transpose(0, 2, 3, 1, 4).reshape(nf * sf, pe * simd)
-    weights = Memory(MemoryPort.WEIGHTS, words, layer.weight_bits)
-    bias = Memory(MemoryPort.BIAS, layer.bias.reshape(nf, pe), layer.accumulator_bits)
+
+    def image() -> IntArray:
+        # Word nf * SF + (tap * folds + fold) holds PE rows of SIMD columns, column fastest.
+        return layer.weights.reshape(nf, pe, layer.window.taps, folds, simd).transpose(0, 2, 3, 1, 4)
+
+    weights = Memory(MemoryPort.WEIGHTS, nf * sf, pe * simd, layer.weight_bits, image)
+    bias = Memory(MemoryPort.BIAS, nf, pe, layer.accumulator_bits, lambda: layer.bias)
     return _instance(f"{prefix}_matrix", "matrix_vector_unit", parameters, (weights, bias))
 
 
 def _rounding(prefix: str, rounding: Rounding, accumulator_bits: int, output_bits: int, lanes: int) -> Instance:
     multipliers: IntArray = rounding.multipliers
-    if (multipliers == multipliers[0]).all():
-        words = np.full((1, lanes), multipliers[0])
-    else:
-        words = multipliers.reshape(-1, lanes)
+    uniform = bool((multipliers == multipliers[0]).all())
+    folds = 1 if uniform else len(multipliers) // lanes
     parameters = rtl.Requantize(
         acc_width=accumulator_bits,
         m_width=MULTIPLIER_BITS,
@@ -363,9 +390,9 @@ def _rounding(prefix: str, rounding: Rounding, accumulator_bits: int, output_bit
         low=rounding.low,
         high=rounding.high,
         pe=lanes,
-        nf=len(words),
+        nf=folds,
     )
-    memory = Memory(MemoryPort.MULTIPLIERS, words, MULTIPLIER_BITS)
+    memory = Memory(MemoryPort.MULTIPLIERS, folds, lanes, MULTIPLIER_BITS, lambda: multipliers[: folds * lanes])
     return _instance(f"{prefix}_requantize", "requantize", parameters, (memory,))
 
 

@@ -129,13 +129,9 @@ class NetworkBuilder:
                 f"the output of {self._processes[position].name} forks behind {producer.output}",
                 fix="put a stream_register between it and the fork",
             )
-        need, release = beat_tables(
-            self._processes[position], self._processes[consumer.input_process], producer.output.capacity
-        )
+        need, release = beat_tables(self._processes[position], self._processes[consumer.input_process], producer.output.capacity)
         self._edges.append(
-            Edge(
-                position, consumer.input_process, need, producer.output.forward, release, producer.output.backward
-            )
+            Edge(position, consumer.input_process, need, producer.output.forward, release, producer.output.backward)
         )
 
     def finish(self, source: Placed, last: Placed) -> Network:

@@ -1,1 +1,1 @@
-
+"""One runner per kind of artefact: predicted beside observed."""

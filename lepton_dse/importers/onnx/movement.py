@@ -11,7 +11,21 @@ from lepton_dse.importers.onnx.sketch import Sketch
 from lepton_dse.importers.onnx.values import NotSupported
 from lepton_dse.ir import ops
 
-__all__ = ["concat", "dropout", "flatten", "flattened", "identity", "pad", "reshape", "reshaped", "squeeze", "squeezed", "transpose", "unsqueeze", "unsqueezed"]
+__all__ = [
+    "concat",
+    "dropout",
+    "flatten",
+    "flattened",
+    "identity",
+    "pad",
+    "reshape",
+    "reshaped",
+    "squeeze",
+    "squeezed",
+    "transpose",
+    "unsqueeze",
+    "unsqueezed",
+]
 
 Shape = tuple[int, ...]
 
@@ -134,8 +148,9 @@ def reshaped(node: Node, shape: Shape, wanted: Shape) -> Shape:
         if extent == 0 and not keep_zero:
             if axis >= len(shape):
                 raise InvalidModelError(f"copies axis {axis} of a tensor of shape {list(shape)}", where=node.where)
-            extent = shape[axis]
-        extents.append(extent)
+            extents.append(shape[axis])
+        else:
+            extents.append(extent)
     known, elements = math.prod(extent for extent in extents if extent != -1), math.prod(shape)
     if extents.count(-1) == 1 and known > 0 and elements % known == 0:
         extents[extents.index(-1)] = elements // known

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lepton_dse.errors import InvalidModelError
-from lepton_dse.importers.onnx.values import Array, NotSupported, tensor_value
+from lepton_dse.importers.onnx.values import Array, NotSupported, tensor_value, text
 
 __all__ = ["Node"]
 
@@ -36,12 +36,12 @@ class Node:
 
     def __init__(self, proto: Any, opset: int) -> None:
         self.opset = opset
-        self.op_type: str = proto.op_type
-        self.domain: str = proto.domain
-        self.inputs: tuple[str, ...] = tuple(proto.input)
-        self.outputs: tuple[str, ...] = tuple(proto.output)
-        self.name: str = proto.name or next(filter(None, self.outputs), self.op_type)
-        self._attributes = {attribute.name: attribute for attribute in proto.attribute}
+        self.op_type = text(proto.op_type)
+        self.domain = text(proto.domain)
+        self.inputs = tuple(text(name) for name in proto.input)
+        self.outputs = tuple(text(name) for name in proto.output)
+        self.name = text(proto.name) or next(filter(None, self.outputs), self.op_type)
+        self._attributes = {text(attribute.name): attribute for attribute in proto.attribute}
         self._read: set[str] = set()
         if len(self._attributes) != len(proto.attribute):
             raise InvalidModelError("two attributes share one name", where=self.where)

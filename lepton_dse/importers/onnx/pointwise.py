@@ -204,5 +204,6 @@ def _per_channel(sketch: Sketch, x: str, constant: Array) -> Array | None:
 
 
 def _affine(node: Node, sketch: Sketch, x: str, scale: Array, shift: Array) -> str:
-    names = [sketch.add_constant(f"{node.outputs[0]}_{part}", value.astype(np.float32)) for part, value in (("scale", scale), ("shift", shift))]
+    parts = {"scale": scale, "shift": shift}
+    names = [sketch.add_constant(f"{node.outputs[0]}_{part}", value.astype(np.float32)) for part, value in parts.items()]
     return sketch.emit(node, ops.Affine(), [x, *names])

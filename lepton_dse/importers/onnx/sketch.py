@@ -45,6 +45,7 @@ class Sketch:
         self.inputs: list[str] = []
         self.operations: list[Op] = []
         self._values: dict[str, str | Array] = {}
+        self._operands: dict[str, str] = {}
         self._reserved = set(reserved)
 
     # --- names of the file ----------------------------------------------------------------------------------------
@@ -72,9 +73,9 @@ class Sketch:
         value = self._values[name]
         if isinstance(value, str):
             return value
-        value = self.add_constant(name, as_float32(value))
-        self._values[name] = value
-        return value
+        if name not in self._operands:
+            self._operands[name] = self.add_constant(name, as_float32(value))
+        return self._operands[name]
 
     # --- the graph ------------------------------------------------------------------------------------------------
 
@@ -151,9 +152,9 @@ class Sketch:
         for op in self.operations:
             builder.add(op.attributes, op.inputs, output=op.output, name=op.name)
         for name in self.outputs:
-            value = self._values[name]
-            if not isinstance(value, str):
-                builder.constant(name, value)
-            elif value != name:
-                builder.add(ops.Reshape(self.tensors[value].shape), [value], output=name)
+            result = self._values[name]
+            if not isinstance(result, str):
+                builder.constant(name, result)
+            elif result != name:
+                builder.add(ops.Reshape(self.tensors[result].shape), [result], output=name)
         return builder.build(self.outputs)

@@ -19,10 +19,23 @@ from lepton_dse.errors import InvalidModelError, LeptonError
 from lepton_dse.files import inside
 from lepton_dse.ir.shapes import MAX_ELEMENTS
 
-__all__ = ["Array", "NotSupported", "as_float32", "check_size", "numpy_type", "repeated", "spread", "stored", "tensor_value", "type_name"]
+__all__ = [
+    "Array",
+    "NotSupported",
+    "as_float32",
+    "check_size",
+    "numpy_type",
+    "repeated",
+    "spread",
+    "stored",
+    "tensor_value",
+    "text",
+    "type_name",
+]
 
 Array = NDArray[Any]
 
+_AGAIN = "export the model again"
 _MAX_RANK = 32  # of NumPy 1; a graph's own tensors are held to fewer
 _FREE = 1 << 24  # elements that folding may always produce; beyond, only as many as its inputs hold
 
@@ -49,6 +62,19 @@ class NotSupported(Exception):  # noqa: N818 - a finding about one node that is 
     """Valid, but beyond what a graph can express; the importer collects these over the whole file."""
 
 
+def text(value: str | bytes) -> str:
+    """A text field of a file; protocol buffers hand out bytes where it is not UTF-8.
+
+    Raises
+    ------
+    InvalidModelError
+        If it is not.
+    """
+    if isinstance(value, bytes):
+        raise InvalidModelError("a name in it is not UTF-8 text", where=repr(value[:40]), fix=_AGAIN)
+    return value
+
+
 def type_name(code: int) -> str:
     """Name of a TensorProto data type."""
     return _TYPES[code][0] if code in _TYPES else _OTHER_TYPES.get(code, f"type {code}")
@@ -64,7 +90,8 @@ def numpy_type(code: int) -> np.dtype[Any]:
     """
     if code not in _TYPES:
         raise NotSupported(f"holds {type_name(code)} values")
-    return np.dtype(_TYPES[code][1])
+    dtype: np.dtype[Any] = np.dtype(_TYPES[code][1])
+    return dtype
 
 
 def tensor_value(tensor: Any, folder: Path | None) -> Array:
@@ -84,10 +111,10 @@ def tensor_value(tensor: Any, folder: Path | None) -> Array:
     NotSupported
         If the type is not supported.
     """
-    where = f"tensor '{tensor.name}'"
+    where = f"tensor '{text(tensor.name)}'"
     shape = tuple(tensor.dims)
     if len(shape) > _MAX_RANK or any(extent < 0 for extent in shape) or math.prod(shape) > MAX_ELEMENTS:
-        raise InvalidModelError(f"has the impossible shape {list(shape)[:8]}", where=where, fix="export the model again")
+        raise InvalidModelError(f"has the impossible shape {list(shape)[:8]}", where=where, fix=_AGAIN)
     dtype = numpy_type(tensor.data_type)
     count = math.prod(shape)
     if tensor.HasField("segment"):
@@ -99,13 +126,13 @@ def tensor_value(tensor: Any, folder: Path | None) -> Array:
     else:
         field = getattr(tensor, _TYPES[tensor.data_type][2])
         if len(field) != count:
-            raise InvalidModelError(f"holds {len(field)} values for shape {list(shape)}", where=where, fix="export the model again")
+            raise InvalidModelError(f"holds {len(field)} values for shape {list(shape)}", where=where, fix=_AGAIN)
         return _from_field(field, dtype).reshape(shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidModelError(
             f"holds {len(raw)} bytes, its shape {list(shape)} takes {count * dtype.itemsize}",
             where=where,
-            fix="export the model again",
+            fix=_AGAIN,
         )
     return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
 
@@ -117,7 +144,7 @@ def _from_field(field: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _external(tensor: Any, size: int, folder: Path | None, where: str) -> bytes:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    entries = {text(entry.key): text(entry.value) for entry in tensor.external_data}
     location = entries.get("location", "")
     refusal = InvalidModelError(
         f"its external data '{location}' cannot be read from the model's folder",
@@ -137,7 +164,7 @@ def _external(tensor: Any, size: int, folder: Path | None, where: str) -> bytes:
             raise InvalidModelError(
                 f"takes {size} bytes at {offset}, the file says {length} and '{location}' holds {available}",
                 where=where,
-                fix="export the model again",
+                fix=_AGAIN,
             )
         with path.open("rb") as stream:
             stream.seek(offset)

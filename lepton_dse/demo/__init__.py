@@ -1,0 +1,1 @@
+"""The main job end to end on a real model and real data, as ``lepton demo`` runs it."""

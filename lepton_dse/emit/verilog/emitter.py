@@ -1,0 +1,139 @@
+"""Verilog: a wiring-only top module, the library modules it instantiates, memory images, vectors and testbenches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files as package_files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_dse.emit.artefact import Emitter, EmitRequest
+from lepton_dse.emit.verilog.images import hex_lines, words
+from lepton_dse.emit.verilog.top import TOP, axis_width, design_modules, memory_files, top_module
+from lepton_dse.emit.writer import Writer
+from lepton_dse.errors import LeptonError
+from lepton_dse.files import data_folder
+from lepton_dse.schedule.stalls import StallCase
+from lepton_dse.schedule.stream import StreamSchedule
+
+__all__ = ["EMITTER", "expected_beats", "input_beats"]
+
+_TEMPLATES = {"tb/sim_main.cpp": "sim_main.cpp", "tb/test_design.py": "test_design.py", "tb/run.py": "run.py"}
+
+
+def emit(request: EmitRequest) -> Mapping[str, bytes]:
+    """Files of the Verilog artefact.
+
+    Raises
+    ------
+    LeptonError
+        If the plan is not a streaming plan.
+    """
+    schedule = request.stream
+    if schedule is None or request.plan.predicted.cycles is None:
+        raise LeptonError("the plan has no streaming schedule", where=request.plan.target, fix="plan for an fpga target")
+    library = data_folder("rtl")
+    plan = request.plan
+    title = f"{_printable(plan.model)} for {plan.target}, {plan.precision}"
+    files = {f"rtl/{name}.v": (library / f"{name}.v").read_bytes() for name in design_modules(schedule)}
+    templates = package_files("lepton_dse.emit.verilog") / "templates"
+    files.update({name: (templates / source).read_bytes() for name, source in _TEMPLATES.items()})
+    files.update(memory_files(schedule))
+    files[f"{TOP}.v"] = top_module(schedule, title).encode()
+    files["vectors/input.hex"] = hex_lines(input_beats(request), axis_width(schedule.input_lanes, schedule.input_bits))
+    files["vectors/expected.hex"] = hex_lines(expected_beats(request), axis_width(schedule.output_lanes, schedule.output_bits))
+    files.update({f"vectors/stalls_{case.seed}.json": _stalls(case) for case in request.stalls})
+    files["design.json"] = _design(request, schedule)
+    files["README.md"] = _readme(request, schedule, title).encode()
+    return files
+
+
+EMITTER = Emitter("verilog", ("fpga",), emit)
+
+
+def input_beats(request: EmitRequest) -> list[int]:
+    """Words of all samples at the design's input."""
+    assert request.stream is not None, "checked by emit"
+    chain, lanes = request.stream.chain, request.stream.input_lanes
+    return _beats(request.vectors.tensors[chain.input.name], chain.input_layout, lanes, request.stream.input_bits)
+
+
+def expected_beats(request: EmitRequest) -> list[int]:
+    """Words of all samples at the design's output."""
+    assert request.stream is not None, "checked by emit"
+    chain, lanes = request.stream.chain, request.stream.output_lanes
+    return _beats(request.vectors.tensors[chain.output.name], chain.output_layout, lanes, request.stream.output_bits)
+
+
+def _beats(values: NDArray[np.generic], layout: NDArray[np.int64], lanes: int, bits: int) -> list[int]:
+    ordered = values.reshape(len(values), -1)[:, layout].astype(np.int64)
+    return words(ordered.reshape(-1, lanes), bits)
+
+
+def _stalls(case: StallCase) -> bytes:
+    document = {
+        "seed": case.seed,
+        "frames": case.frames,
+        "source": "".join("01"[bit] for bit in case.source.astype(int)),
+        "sink": "".join("01"[bit] for bit in case.sink.astype(int)),
+        "input_cycles": case.input_cycles.tolist(),
+        "output_cycles": case.output_cycles.tolist(),
+    }
+    return (json.dumps(document, sort_keys=True) + "\n").encode()
+
+
+def _design(request: EmitRequest, schedule: StreamSchedule) -> bytes:
+    cycles = request.plan.predicted.cycles
+    assert cycles is not None, "checked by emit"
+    longest = max(len(case.source) + len(case.sink) for case in request.stalls) if request.stalls else 0
+    document = {
+        "input_beats": schedule.input_beats,
+        "output_beats": schedule.output_beats,
+        "input_lanes": schedule.input_lanes,
+        "output_lanes": schedule.output_lanes,
+        "input_bits": schedule.input_bits,
+        "output_bits": schedule.output_bits,
+        "frames": len(request.vectors.x),
+        "fabric": request.fabric,
+        "latency_cycles": cycles.latency,
+        "interval_cycles": cycles.interval,
+        # A design that moves no beat for longer than a whole frame and both traces take is stuck.
+        "patience": 2 * (cycles.latency + cycles.interval) + longest,
+        "instances": [instance.name for instance in schedule.instances],
+    }
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _printable(text: str) -> str:
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
+    cycles = request.plan.predicted.cycles
+    assert cycles is not None, "checked by emit"
+    chain = schedule.chain
+    out = Writer()
+    out.lines([f"# {title}", ""])
+    out.line(f"`{TOP}.v` is wiring; the logic is in `rtl/`, weights and scales are in `mem/`.")
+    out.line()
+    out.line("    python tb/run.py       # cocotb and Icarus Verilog: every word and every cycle, under stalls")
+    out.line("    lepton verify .        # the same through Verilator for all samples, beside the predictions")
+    out.line()
+    out.line("| | predicted |")
+    out.line("|---|---|")
+    out.line(f"| latency | {cycles.latency} cycles |")
+    out.line(f"| initiation interval | {cycles.interval} cycles, set by {cycles.slowest} |")
+    resources = request.plan.predicted.resources
+    out.lines(f"| {name} | {amount:g} |" for name, amount in sorted(resources.items()))
+    out.line()
+    out.line(
+        f"Input: {schedule.input_beats} words a frame, {schedule.input_lanes} elements of {schedule.input_bits} bits a word, from"
+    )
+    out.line(f"tensor `{chain.input.name}` {list(chain.input.shape)}, channels last. Output: {schedule.output_beats} words of")
+    out.line(
+        f"{schedule.output_lanes} elements of {schedule.output_bits} bits, tensor `{chain.output.name}` {list(chain.output.shape)}."
+    )
+    out.line("Elements are two's complement; element 0 is in the least significant bits.")
+    return out.text()

@@ -1,0 +1,339 @@
+"""The flow from a model to verified artefacts, each step a function from values to a new value.
+
+    load -> quantize -> plan -> emit -> verify
+
+Everything heavier than a check of arguments lives below; here the steps are only joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lepton_dse import registry
+from lepton_dse.bundle import Bundle
+from lepton_dse.compress import quantize as ptq
+from lepton_dse.data import Dataset, Interval
+from lepton_dse.emit.artefact import Emitter, EmitRequest, finish
+from lepton_dse.errors import InvalidPlanError, LeptonError
+from lepton_dse.files import write_bytes, write_folder, write_text
+from lepton_dse.ir.graph import Graph, LoweredGraph
+from lepton_dse.lower import lower, lower_bundle
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.plan import Calibration, CalibrationMethod, Check, CheckStatus, CostReport, Plan
+from lepton_dse.reference.accuracy import accuracy as measure
+from lepton_dse.reference.vectors import make_vectors
+from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import foldings_of, stream_schedule
+from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
+from lepton_dse.sim.protocol import CostModel
+from lepton_dse.sim.stream import stall_case
+from lepton_dse.targets import AnyTarget, FpgaTarget, load_target
+from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
+
+__all__ = [
+    "OBJECTIVES",
+    "PlannedModel",
+    "Verification",
+    "accuracy",
+    "cost",
+    "emit",
+    "emitters_for",
+    "plan",
+    "read_plan",
+    "verify",
+]
+
+OBJECTIVES = ("latency", "throughput")
+_SAMPLES = 128  # of the data, kept in the bundle for tests of artefacts
+_STALL_SEEDS = (0, 1, 2, 3, 4, 5, 6)
+_STALL_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A plan with its bundle: all that emission needs.
+
+    Parameters
+    ----------
+    plan : Plan
+    bundle : Bundle
+    """
+
+    plan: Plan
+    bundle: Bundle
+
+    @property
+    def lowered(self) -> LoweredGraph:
+        """The lowered graph, integer-exact where the plan is."""
+        return lower(self.plan, self.bundle)
+
+    @property
+    def predicted(self) -> CostReport:
+        """The plan's predicted cost."""
+        return self.plan.predicted
+
+    def save(self, path: Path) -> None:
+        """Write the plan to `path` and the bundle beside it under ``bundles/<digest>/``.
+
+        Raises
+        ------
+        LeptonError
+            If writing fails; an earlier plan is then left whole.
+        """
+        folder = _bundle_folder(path, self.plan.bundle_digest)
+        for name, data in self.bundle.to_files().items():
+            write_bytes(folder / name, data)
+        write_text(path, self.plan.to_json())
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Checks of one artefact."""
+
+    artefact: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.status is not CheckStatus.FAILED for check in self.checks)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every check passed, none being unavailable."""
+        return all(check.status is CheckStatus.PASSED for check in self.checks)
+
+
+def _bundle_folder(path: Path, digest: str) -> Path:
+    return path.parent / "bundles" / digest
+
+
+def read_plan(path: Path) -> PlannedModel:
+    """Read a plan and its bundle.
+
+    Raises
+    ------
+    InvalidPlanError
+        If either is missing, damaged or edited.
+    """
+    plan = Plan.read(path)
+    return PlannedModel(plan, Bundle.read(_bundle_folder(path, plan.bundle_digest), digest=plan.bundle_digest))
+
+
+def target_of(target: str | Path | AnyTarget) -> AnyTarget:
+    """A hardware model given by name, by file or as itself."""
+    return load_target(target) if isinstance(target, str | Path) else target
+
+
+def cost(graph: Graph, target: str | Path | AnyTarget, *, format: str = "int8", batch: int = 1) -> CostReport:
+    """Predicted cost of a model on a target, without planning it.
+
+    Raises
+    ------
+    LeptonError
+        For an unknown target or format, or a batch below 1.
+    """
+    hardware, precision = target_of(target), Precision.parse(format)
+    if batch < 1:
+        raise LeptonError(f"a batch of {batch}", fix="use 1 or more")
+    model: CostModel = registry.load(registry.Group.COST_MODELS, hardware.family)
+    return model(graph, hardware, precision, batch)
+
+
+def plan(
+    graph: Graph,
+    target: str | Path | AnyTarget,
+    *,
+    format: str = "int8",
+    data: Dataset | None = None,
+    minimize: str = "latency",
+    method: CalibrationMethod | str = CalibrationMethod.MSE,
+    overrides: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> PlannedModel:
+    """Quantise a model and decide how it runs on a target.
+
+    Parameters
+    ----------
+    graph : Graph
+        Float graph of one sample.
+    target : str, Path or hardware model
+    format : str
+        Default formats, for example ``int8`` or ``w4a8``.
+    data : Dataset, optional
+        Calibration samples; seeded noise where there are none, and the plan says so.
+    minimize : {"latency", "throughput"}
+        ``throughput`` minimises the time between results.
+    method : CalibrationMethod
+        How activation ranges are chosen.
+    overrides : mapping of str to str, optional
+        Formats of single operations by name.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    PlannedModel
+        ``predicted.feasible`` is false, and ``predicted.violations`` say why, where nothing fits.
+
+    Raises
+    ------
+    LeptonError
+        For wrong arguments.
+    """
+    hardware, precision = target_of(target), Precision.parse(format)
+    if minimize not in OBJECTIVES:
+        raise LeptonError(f"cannot minimise '{minimize}'", fix=f"choose {' or '.join(OBJECTIVES)}")
+    samples = data if data is not None else ptq.noise(graph, seed)
+    chosen = {name: Precision.parse(text) for name, text in (overrides or {}).items()}
+    source = "data" if data is not None else "noise"
+    try:
+        calibration_method = CalibrationMethod(method)
+    except ValueError:
+        known = ", ".join(entry.value for entry in CalibrationMethod)
+        raise LeptonError(f"no calibration method '{method}'", fix=f"known: {known}") from None
+    bundle, calibration = ptq.quantize(graph, precision, samples, method=calibration_method, overrides=chosen, source=source)
+    bundle = Bundle(bundle.graph, bundle.scales, samples.x[:_SAMPLES])
+    return plan_bundle(bundle, hardware, precision, minimize, calibration, seed)
+
+
+def plan_bundle(
+    bundle: Bundle, target: AnyTarget, precision: Precision, minimize: str, calibration: Calibration | None, seed: int
+) -> PlannedModel:
+    """Plan a bundle that is already quantised; see :func:`plan`."""
+    planner: Planner = registry.load(registry.Group.PLANNERS, target.family)
+    draft: PlanDraft = planner(PlanRequest(bundle, lower_bundle(bundle), target, precision, minimize))
+    decided = Plan(
+        model=bundle.graph.name,
+        bundle_digest=bundle.digest,
+        target=target.name,
+        target_digest=target.digest,
+        precision=str(precision),
+        calibration=calibration,
+        seed=seed,
+        objective=minimize,
+        ops=draft.ops,
+        predicted=draft.predicted,
+    )
+    return PlannedModel(decided, bundle)
+
+
+def emitters_for(family: str) -> tuple[Emitter, ...]:
+    """Emitters that serve a family, the family's own first."""
+    every: list[Emitter] = [registry.load(registry.Group.EMITTERS, name) for name in registry.names(registry.Group.EMITTERS)]
+    serving = [emitter for emitter in every if family in emitter.families]
+    return tuple(sorted(serving, key=lambda emitter: (emitter.families.index(family), emitter.name)))
+
+
+def emit(
+    planned: PlannedModel,
+    folder: str | Path,
+    *,
+    target: str | Path | AnyTarget | None = None,
+    emitter: str | None = None,
+    data: Dataset | None = None,
+) -> Path:
+    """Write a plan's artefact.
+
+    Parameters
+    ----------
+    planned : PlannedModel
+    folder : str or Path
+        New, empty, or holding an earlier artefact.
+    target : str, Path or hardware model, optional
+        The plan's own target where that is not found by name; it must be the very same.
+    emitter : str, optional
+        The family's own by default.
+    data : Dataset, optional
+        Samples for the test vectors; those in the bundle by default.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InvalidPlanError
+        If the plan is not feasible, or its target has changed.
+    LeptonError
+        If no emitter serves, or writing fails; an earlier artefact is then left whole.
+    """
+    plan = planned.plan
+    hardware = target_of(target if target is not None else plan.target)
+    if hardware.digest != plan.target_digest:
+        raise InvalidPlanError("the hardware model has changed since the plan was made", where=plan.target, fix="plan again")
+    if not plan.predicted.feasible:
+        raise InvalidPlanError(
+            f"the plan does not fit: {plan.predicted.violations[0]}", where=plan.target, fix="see 'lepton explain'"
+        )
+    serving = emitters_for(hardware.family)
+    chosen = next((entry for entry in serving if emitter in (None, entry.name)), None)
+    if chosen is None:
+        known = ", ".join(entry.name for entry in serving) or "none"
+        raise LeptonError(f"no emitter '{emitter}' for {hardware.family} targets", fix=f"known: {known}")
+    request = _request(planned, hardware, data)
+    out = Path(folder)
+    write_folder(out, finish(chosen, request))
+    return out
+
+
+def _request(planned: PlannedModel, target: AnyTarget, data: Dataset | None) -> EmitRequest:
+    graph = planned.lowered
+    x = data.x if data is not None else planned.bundle.samples
+    if not isinstance(target, FpgaTarget):
+        return EmitRequest(planned.plan, graph, make_vectors(graph, x))
+    chain = stream_chain(graph)
+    if not isinstance(chain, Chain):
+        raise InvalidPlanError(str(chain[0]), where=planned.plan.model, fix="plan again")
+    schedule = stream_schedule(chain, foldings_of(planned.plan, chain))
+    vectors = make_vectors(graph, x, (chain.input.name, chain.output.name))
+    stalls = tuple(stall_case(schedule, seed, min(_STALL_FRAMES, len(x))) for seed in _STALL_SEEDS)
+    return EmitRequest(planned.plan, graph, vectors, schedule, stalls, target.fabric)
+
+
+def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[str], None] | None = None) -> Verification:
+    """Run an artefact and compare what it does with what was predicted; needs nothing but the folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    synthesis : bool
+        Also synthesise FPGA designs and compare resources.
+    progress : callable, optional
+        Told what is about to run.
+
+    Raises
+    ------
+    InvalidPlanError
+        If the folder is no artefact or a byte of it was changed.
+    """
+    artefact = open_artefact(Path(folder))
+    verifier: Verifier = registry.load(registry.Group.VERIFIERS, artefact.emitter)
+    checks = verifier.run(artefact, VerifyOptions(synthesis, progress or (lambda text: None)))
+    return Verification(Path(folder), tuple(checks))
+
+
+def accuracy(model: Graph | PlannedModel, data: Dataset) -> Interval:
+    """Top-1 accuracy on labelled data with its 95% interval, planned models integer-exact.
+
+    Raises
+    ------
+    InvalidDataError
+        If the data has no labels or does not fit.
+    """
+    return measure(model.lowered if isinstance(model, PlannedModel) else model, data)
+
+
+def as_dataset(data: Dataset | str | Path | Sequence[object] | None) -> Dataset | None:
+    """A data set given as itself, as an ``.npz`` file, or as ``(x, y)`` arrays."""
+    if data is None or isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | Path):
+        return Dataset.read(Path(data))
+    x, *rest = data
+    return Dataset(np.asarray(x, np.float32), np.asarray(rest[0], np.int64) if rest else None)

@@ -1,0 +1,155 @@
+"""The streaming simulator: cycles of a design from its timed event graph, and the cost report that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lepton_dse import rtl_library as rtl
+from lepton_dse.ir.graph import Graph
+from lepton_dse.plan import CostReport, CycleReport, Evidence, OpCost, SearchResult, Violation
+from lepton_dse.schedule.layers import MatrixLayer
+from lepton_dse.schedule.stalls import StallCase, stall_bits
+from lepton_dse.schedule.stream import Stage, StreamSchedule
+from lepton_dse.sim.event_graph import Deadlock, Times, chain, simulate
+from lepton_dse.targets.schema import FpgaTarget
+
+__all__ = ["FRAMES", "resource_violations", "run_stream", "stage_cycles", "stall_case", "stream_report"]
+
+FRAMES = 5
+"""Frames of a prediction: enough for the interval to repeat behind the filling of the pipeline."""
+
+
+def run_stream(schedule: StreamSchedule, frames: int = FRAMES, case: StallCase | None = None) -> Times | Deadlock:
+    """Cycle of every step of a design, without stalls or under the traces of `case`."""
+    network = chain(schedule.timings(), schedule.input_beats)
+    source, sink = (case.source, case.sink) if case is not None else (None, None)
+    return simulate(network, frames, source, sink)
+
+
+def stall_case(schedule: StreamSchedule, seed: int, frames: int) -> StallCase:
+    """Seeded traces with the predicted cycle of every beat at both ends.
+
+    Parameters
+    ----------
+    schedule : StreamSchedule
+        A design without deadlock; stalls at the ends cannot bring one about.
+    seed : int
+        0 stalls nothing.
+    frames : int
+        Frames streamed back to back.
+    """
+    source, sink = stall_bits(seed)
+    network = chain(schedule.timings(), schedule.input_beats)
+    times = simulate(network, frames, source, sink)
+    assert isinstance(times, Times), "a design is emitted only after a simulation without deadlock"
+    return StallCase(seed, frames, source, sink, times.input_cycles, times.output_cycles)
+
+
+def stage_cycles(stage: Stage, input_beats: int) -> tuple[int, int]:
+    """Steps that a stage's busiest process takes for a frame of `input_beats` words, and the words it emits.
+
+    No schedule of the stage can take fewer cycles a frame, since a process takes one step a cycle.
+    """
+    busiest, beats = 0, input_beats
+    for instance in stage.instances:
+        assert instance.module.timing is not None, "only stream modules are stages"
+        timing = instance.module.timing(instance.parameters)
+        periods = beats // timing.input_beats
+        busiest = max(busiest, *(process.steps * periods for process in timing.processes))
+        beats = timing.output_beats * periods
+    return busiest, beats
+
+
+def _cycles_by_stage(schedule: StreamSchedule) -> list[int]:
+    found, beats = [], schedule.input_beats
+    for stage in schedule.stages:
+        cycles, beats = stage_cycles(stage, beats)
+        found.append(cycles)
+    return found
+
+
+def resource_violations(resources: rtl.Resources, target: FpgaTarget) -> tuple[Violation, ...]:
+    """What a design needs beyond the usable part of the device."""
+    levers = {
+        "LUT": ("fold more", "use narrower weights", "choose a larger device"),
+        "FF": ("fold more", "choose a larger device"),
+        "DSP": ("fold more", "build products from LUTs", "use narrower weights"),
+        "BRAM18": ("prune the model", "use narrower weights", "choose a device with more block RAM"),
+    }
+    usable = target.resources()
+    return tuple(
+        Violation(what=f"{name} of {target.name}", demand=demand, bound=usable[name], unit=name, levers=levers[name])
+        for name, demand in _amounts(resources).items()
+        if demand > usable[name]
+    )
+
+
+def _amounts(resources: rtl.Resources) -> dict[str, float]:
+    return {"LUT": resources.lut, "FF": resources.ff, "DSP": resources.dsp, "BRAM18": resources.bram18}
+
+
+def stream_report(
+    schedule: StreamSchedule,
+    graph: Graph,
+    target: FpgaTarget,
+    search: SearchResult | None = None,
+    violations: Iterable[Violation] = (),
+) -> CostReport:
+    """Predicted cost of a streaming design, its cycles from a simulation of :data:`FRAMES` frames.
+
+    Parameters
+    ----------
+    schedule : StreamSchedule
+    graph : Graph
+        The lowered graph; its operations carry the multiply-accumulates.
+    target : FpgaTarget
+    search : SearchResult, optional
+        How the foldings were found.
+    violations : iterable of Violation
+        Found before; those of resources and of deadlock are added.
+    """
+    resources = schedule.resources(rtl.Family(target.fabric))
+    found = [*violations, *resource_violations(resources, target)]
+    by_stage = _cycles_by_stage(schedule)
+    slowest = max(range(len(by_stage)), key=by_stage.__getitem__)
+    times = run_stream(schedule)
+    if isinstance(times, Deadlock):
+        what = f"deadlock: {times.waits[0]}"
+        levers = ("deepen the FIFOs", "give the sliding windows more rows")
+        found.append(Violation(what=what, demand=1, bound=0, unit="free word", levers=levers))
+        latency = interval = 0
+    else:
+        latency, interval = times.latency_cycles, times.interval_cycles
+    clock = target.clock_hz.value
+    ends = len(schedule.chain.input_layout) * schedule.input_bits + len(schedule.chain.output_layout) * schedule.output_bits
+    memory_bits = sum(memory.depth * memory.width for instance in schedule.instances for memory in instance.memories)
+    ops = tuple(
+        OpCost(
+            name=stage.layer.name,
+            kind=graph.op(stage.layer.name).kind,
+            macs=graph.nest(graph.op(stage.layer.name)).macs,
+            latency_s=cycles / clock,
+            energy_j=None,
+            bound_by="arithmetic" if isinstance(stage.layer, MatrixLayer) else "stream",
+            utilization=cycles / max(interval, cycles, 1),
+            traffic_bytes={},
+            mapping=stage.folding.mapping,
+        )
+        for stage, cycles in zip(schedule.stages, by_stage, strict=True)
+    )
+    return CostReport(
+        target=target.name,
+        feasible=not found,
+        latency_s=latency / clock,
+        throughput_per_s=clock / interval if interval else 0.0,
+        energy_j=None,
+        peak_bytes=memory_bits / 8,
+        traffic_bytes={"stream": ends / 8},
+        resources=_amounts(resources),
+        bound_by=schedule.stages[slowest].layer.name,
+        evidence=Evidence.EXECUTED,
+        violations=tuple(found),
+        search=search,
+        cycles=CycleReport(latency=latency, interval=interval, clock_hz=clock, slowest=schedule.stages[slowest].layer.name),
+        ops=ops,
+    )

@@ -1,0 +1,116 @@
+"""Verification of C++ artefacts: compiled with g++, run on every test vector, compared with the reference."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_dse.emit.cpp.emitter import INPUT_FILE, expected_file
+from lepton_dse.errors import LeptonError, MissingToolError
+from lepton_dse.ir import ops
+from lepton_dse.ir.graph import LoweredGraph
+from lepton_dse.plan import Check
+from lepton_dse.reference import fast
+from lepton_dse.reference.engine import steps
+from lepton_dse.schedule.program import program
+from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, compare, unavailable
+
+__all__ = ["VERIFIER"]
+
+_COMPILE = ("-std=c++17", "-O2", "-ffp-contract=off", "-Wall")
+_TRANSCENDENTAL = (ops.Softmax, ops.Sigmoid, ops.Tanh, ops.LocalResponseNorm)
+_FLOAT_BOUND = 2e-6
+"""Absolute bound on float results behind exp, tanh or pow, which the C library and NumPy round differently."""
+
+
+def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
+    """Compile and run a C++ artefact.
+
+    Raises
+    ------
+    LeptonError
+        If the program does not compile or does not end normally.
+    """
+    compiler = shutil.which("g++")
+    if compiler is None:
+        return [unavailable("outputs_equal", 0, "g++ is not installed: install the system package 'g++'")]
+    with tempfile.TemporaryDirectory(prefix="lepton-cpp-") as scratch:
+        folder = Path(scratch)
+        options.progress("compiling the C++ program")
+        binary = folder / "test"
+        sources = [str(artefact.folder / name) for name in ("model.cpp", "test.cpp")]
+        _call([compiler, *_COMPILE, *sources, "-o", str(binary)])
+        options.progress("running every sample through the C++ program")
+        found = [folder / f"output{index}.bin" for index in range(len(artefact.graph.outputs))]
+        _call([str(binary), str(artefact.folder / INPUT_FILE), *map(str, found)])
+        return [_outputs(artefact, binary, found, folder)]
+
+
+VERIFIER = Verifier("cpp", run)
+
+
+def _call(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise MissingToolError(f"{command[0]} cannot be run", fix="install it") from error
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise LeptonError(f"exit code {done.returncode}: {lines[0] if lines else 'no message'}", where=Path(command[0]).name)
+
+
+def _outputs(artefact: Artefact, binary: Path, found: list[Path], folder: Path) -> Check:
+    graph = artefact.graph
+    differing, first = 0, None
+    for position, name in enumerate(graph.outputs):
+        tensor = graph.tensors[name]
+        dtype = tensor.format.numpy.newbyteorder("<")
+        expected = np.fromfile(artefact.folder / expected_file(position), dtype).reshape(-1, tensor.elements)
+        observed = np.fromfile(found[position], dtype)
+        if observed.size != expected.size:
+            return compare(
+                "outputs_equal", 0, expected.size, reason=f"{observed.size} values of output {name}, expected {expected.size}"
+            )
+        wrong = _different(graph, name, expected, observed.reshape(expected.shape))
+        differing += int(np.count_nonzero(wrong))
+        if wrong.any() and first is None:
+            first = int(np.flatnonzero(wrong.any(axis=1))[0])
+    reason = "" if first is None else _first_wrong(artefact, binary, first, folder)
+    return compare("outputs_equal", 0, differing, reason=reason)
+
+
+def _different(graph: LoweredGraph, name: str, expected: NDArray[np.generic], observed: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Elements that differ: any bit, or beyond the bound where a transcendental function came before."""
+    if any(isinstance(op.attributes, _TRANSCENDENTAL) for op in graph.ops) and graph.tensors[name].format.is_float:
+        difference: NDArray[np.floating] = np.abs(expected.astype(np.float64) - observed.astype(np.float64))
+        return ~(difference <= _FLOAT_BOUND)
+    return expected != observed
+
+
+def _first_wrong(artefact: Artefact, binary: Path, sample: int, folder: Path) -> str:
+    """Name of the first buffer that differs from the reference for one sample, and where."""
+    graph = artefact.graph
+    record = folder / "buffers.bin"
+    _call([str(binary), "--buffers", str(sample), str(artefact.folder / INPUT_FILE), str(record)])
+    data = record.read_bytes()
+    buffers, offset = {}, 0
+    for tensor in program(graph).buffers:
+        dtype = tensor.format.numpy.newbyteorder("<")
+        size = tensor.elements * dtype.itemsize
+        buffers[tensor.name] = np.frombuffer(data[offset : offset + size], dtype)
+        offset += size
+    shape = graph.tensors[graph.inputs[0]].shape
+    x = np.fromfile(artefact.folder / INPUT_FILE, "<f4").reshape(-1, *shape[1:])[sample : sample + 1]
+    for name, value in steps(graph, {graph.inputs[0]: x}, fast.evaluate):
+        if name in buffers:
+            expected = np.ascontiguousarray(value).reshape(-1)
+            wrong = _different(graph, name, expected[None], buffers[name][None])[0]
+            if wrong.any():
+                index = int(np.flatnonzero(wrong)[0])
+                return f"sample {sample}: tensor '{name}' element {index} is {buffers[name][index]}, expected {expected[index]}"
+    return f"sample {sample}: every buffer agrees when run alone, so state leaks from one sample to the next"

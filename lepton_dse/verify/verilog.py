@@ -1,0 +1,162 @@
+"""Verification of Verilog artefacts: every word and the cycle of every beat, in two simulators, and resources by synthesis."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lepton_dse.emit.verilog.top import TOP
+from lepton_dse.errors import LeptonError, MissingToolError
+from lepton_dse.plan import Check, CheckStatus
+from lepton_dse.verify import first_wrong
+from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, compare, unavailable
+from lepton_dse.verify.synthesis import RESOURCE_BANDS, synthesise
+from lepton_dse.verify.verilated import build_verilated
+
+__all__ = ["VERIFIER"]
+
+_COCOTB_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Transfers that the fast path recorded."""
+
+    inputs: list[int]
+    outputs: list[tuple[int, int, int]]
+    """Cycle, last mark and word of each output beat."""
+
+
+def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
+    """Simulate a Verilog artefact.
+
+    Checks: ``outputs_equal`` (words that differ over all samples), ``latency_cycles``, ``interval_cycles``, ``stalls_<seed>``
+    (beats at either end whose cycle differs from the prediction), ``testbench`` (the artefact's own cocotb bench in Icarus
+    Verilog, which knows unknown bits), and with ``synthesis`` one check a resource.
+    """
+    design = json.loads((artefact.folder / "design.json").read_text(encoding="utf-8"))
+    checks = _fast_path(artefact, design, options)
+    checks.append(_testbench(artefact, options))
+    if options.synthesis:
+        checks += _resources(artefact, options)
+    return checks
+
+
+VERIFIER = Verifier("verilog", run)
+
+
+def _fast_path(artefact: Artefact, design: dict[str, Any], options: VerifyOptions) -> list[Check]:
+    stalls = sorted(artefact.folder.glob("vectors/stalls_*.json"))
+    names = ["outputs_equal", "latency_cycles", "interval_cycles", *(path.stem for path in stalls)]
+    with tempfile.TemporaryDirectory(prefix="lepton-verilated-") as scratch:
+        folder = Path(scratch)
+        options.progress("building the Verilated model")
+        try:
+            sources = [*sorted(artefact.folder.glob("rtl/*.v")), artefact.folder / f"{TOP}.v"]
+            binary = build_verilated(sources, artefact.folder / "tb" / "sim_main.cpp", TOP, folder)
+        except MissingToolError as error:
+            return [unavailable(name, None, str(error)) for name in names]
+        options.progress("streaming every sample through the Verilated model")
+        expected = (artefact.folder / "vectors" / "expected.hex").read_text(encoding="utf-8").split()
+        free = _stream(artefact, binary, folder, len(expected), "1", "1")
+        checks = _outputs(artefact, design, expected, free)
+        checks += _pace(artefact, design, free)
+        for path in stalls:
+            options.progress(f"streaming under {path.stem}")
+            checks.append(_stalled(artefact, design, binary, folder, path))
+        return checks
+
+
+def _stream(
+    artefact: Artefact, binary: Path, folder: Path, beats: int, source: str, sink: str, words: Path | None = None
+) -> _Run:
+    (folder / "source.bits").write_text(source + "\n", encoding="utf-8")
+    (folder / "sink.bits").write_text(sink + "\n", encoding="utf-8")
+    words = words or artefact.folder / "vectors" / "input.hex"
+    result = folder / "result.txt"
+    command = [str(binary), str(words), str(beats), str(folder / "source.bits"), str(folder / "sink.bits"), str(result)]
+    # Memory images are named relative to the artefact's folder.
+    done = subprocess.run(command, cwd=artefact.folder, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3):
+        raise LeptonError(f"the simulation failed: {done.stderr.strip() or done.returncode}", where=str(artefact.folder))
+    inputs, outputs = [], []
+    for line in result.read_text(encoding="utf-8").splitlines():
+        fields = line.split()
+        if fields[0] == "i":
+            inputs.append(int(fields[1]))
+        else:
+            outputs.append((int(fields[1]), int(fields[2]), int(fields[3], 16)))
+    return _Run(inputs, outputs)
+
+
+def _outputs(artefact: Artefact, design: dict[str, Any], expected: list[str], observed: _Run) -> list[Check]:
+    beats = design["output_beats"]
+    wrong = [
+        index
+        for index, (text, (_, last, word)) in enumerate(zip(expected, observed.outputs, strict=False))
+        if int(text, 16) != word or last != int((index + 1) % beats == 0)
+    ]
+    missing = len(expected) - len(observed.outputs)
+    reason = ""
+    if missing:
+        reason = f"the design stopped after {len(observed.outputs)} of {len(expected)} words"
+    elif wrong:
+        reason = first_wrong.explain(artefact, wrong[0] // beats)
+    return [compare("outputs_equal", 0, len(wrong) + missing, reason=reason)]
+
+
+def _pace(artefact: Artefact, design: dict[str, Any], observed: _Run) -> list[Check]:
+    cycles = artefact.plan.predicted.cycles
+    beats = design["output_beats"]
+    if cycles is None or len(observed.outputs) < 3 * beats:
+        reason = "at least three samples show a steady state"
+        return [unavailable(name, None, reason) for name in ("latency_cycles", "interval_cycles")]
+    latency = observed.outputs[beats - 1][0] - observed.inputs[0]
+    interval = observed.outputs[-1][0] - observed.outputs[-1 - beats][0]
+    return [compare("latency_cycles", cycles.latency, latency), compare("interval_cycles", cycles.interval, interval)]
+
+
+def _stalled(artefact: Artefact, design: dict[str, Any], binary: Path, folder: Path, path: Path) -> Check:
+    case = json.loads(path.read_text(encoding="utf-8"))
+    beats = case["frames"] * design["output_beats"]
+    words = folder / "input.hex"
+    lines = (artefact.folder / "vectors" / "input.hex").read_text(encoding="utf-8").splitlines(keepends=True)
+    words.write_text("".join(lines[: case["frames"] * design["input_beats"]]), encoding="utf-8")
+    observed = _stream(artefact, binary, folder, beats, case["source"], case["sink"], words)
+    wrong, reason = 0, ""
+    for end, predicted, seen in (
+        ("input", case["input_cycles"], observed.inputs),
+        ("output", case["output_cycles"], [cycle for cycle, _, _ in observed.outputs]),
+    ):
+        different = [index for index, pair in enumerate(zip(predicted, seen, strict=False)) if pair[0] != pair[1]]
+        wrong += len(different) + abs(len(predicted) - len(seen))
+        if different and not reason:
+            index = different[0]
+            reason = f"{end} beat {index} in cycle {seen[index]}, predicted {predicted[index]}"
+    return compare(path.stem, 0, wrong, reason=reason)
+
+
+def _testbench(artefact: Artefact, options: VerifyOptions) -> Check:
+    options.progress("running the cocotb testbench in Icarus Verilog")
+    with tempfile.TemporaryDirectory(prefix="lepton-cocotb-") as scratch:
+        try:
+            tests, failures = first_wrong.run_testbench(artefact, Path(scratch), {"DESIGN_FRAMES": str(_COCOTB_FRAMES)})
+        except MissingToolError as error:
+            return unavailable("testbench", "passed", str(error))
+    status = CheckStatus.FAILED if failures or not tests else CheckStatus.PASSED
+    observed = f"{tests - len(failures)} of {tests} cases"
+    return Check(name="testbench", predicted="passed", observed=observed, status=status, reason="; ".join(failures)[:500])
+
+
+def _resources(artefact: Artefact, options: VerifyOptions) -> list[Check]:
+    predicted = artefact.plan.predicted.resources
+    options.progress("synthesising with Yosys; this can take minutes")
+    try:
+        observed = synthesise(artefact)
+    except MissingToolError as error:
+        return [unavailable(f"resource_{name}", predicted[name], str(error)) for name in sorted(predicted)]
+    return [compare(f"resource_{name}", predicted[name], observed[name], RESOURCE_BANDS[name]) for name in sorted(observed)]

@@ -1,0 +1,23 @@
+"""Runs the testbench of ``rtl/stream_fifo.v`` under stall traces in both simulators."""
+
+from pathlib import Path
+
+import pytest
+from rtl_cases import identifier, run_case, skip_without
+
+from lepton_dse.rtl_library import MODULES, StreamFifo
+from lepton_dse.sim.event_graph import chain
+from lepton_dse.verify.simulators import Simulator
+
+pytestmark = pytest.mark.rtl
+
+CASES = [StreamFifo(3, 1), StreamFifo(8, 2), StreamFifo(5, 5), StreamFifo(9, 8)]
+
+RUNS = [(case, Simulator.ICARUS) for case in CASES] + [(CASES[-1], Simulator.VERILATOR)]
+
+
+@pytest.mark.parametrize(("parameters", "simulator"), RUNS, ids=lambda value: getattr(value, "value", None) or identifier(value))
+@skip_without
+def test_values_and_cycles(parameters: StreamFifo, simulator: Simulator, tmp_path: Path) -> None:
+    network = chain([MODULES["stream_fifo"].timing(parameters)], 16)
+    run_case(parameters, network, simulator, Path(__file__).with_name("bench_stream_fifo.py"), tmp_path, seed=7)

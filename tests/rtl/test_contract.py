@@ -1,0 +1,74 @@
+"""Every module against its declaration: ports as Yosys sees them, a clean lint, synthesis and its resources."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from rtl_cases import declaration_of, skip_without, source
+from rtl_configurations import CONFIGURATIONS, CORNERS, roms
+from rtl_synthesis import synthesise, wrapper
+
+from lepton_dse.files import data_folder
+from lepton_dse.rtl_library import MODULES, Family, Resources
+from lepton_dse.verify.simulators import lint, run_yosys
+
+pytestmark = pytest.mark.rtl
+
+
+def test_every_file_is_declared_and_configured() -> None:
+    files = {path.stem for path in data_folder("rtl").glob("*.v")}
+    assert set(MODULES) <= files
+    configured = {declaration_of(parameters).name for parameters in CONFIGURATIONS} | {"rom"}
+    assert configured == set(MODULES), "each module needs a parameter set in rtl_configurations.py"
+    for name in MODULES:
+        first = source(name).read_text().splitlines()[0]
+        assert first.startswith("// "), name
+        assert "atency" in source(name).read_text().split("`default_nettype")[0], name
+
+
+@skip_without
+def test_ports_are_those_that_yosys_sees(tmp_path: Path) -> None:
+    for parameters in [*CONFIGURATIONS, *CORNERS, *roms(tmp_path)]:
+        declaration = declaration_of(parameters)
+        (tmp_path / "top.v").write_text(wrapper(parameters))
+        run_yosys(
+            f"read_verilog -defer {source(declaration.name)}; read_verilog top.v; hierarchy -top top; proc; "
+            "write_json ports.json",
+            tmp_path,
+        )
+        modules = json.loads((tmp_path / "ports.json").read_text())["modules"]
+        (name,) = (name for name in modules if name != "top")
+        seen = {
+            port: (details["direction"], len(details["bits"])) for port, details in modules[name]["ports"].items()
+        }
+        declared = {p.name: (p.direction.value, p.width) for p in declaration.ports(parameters)}
+        assert seen == declared, parameters
+
+
+@skip_without
+def test_lint_is_clean(tmp_path: Path) -> None:
+    for parameters in [*CONFIGURATIONS, *CORNERS, *roms(tmp_path)]:
+        name = declaration_of(parameters).name
+        assert lint([source(name)], name, parameters.verilog_parameters(), tmp_path) == "", parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list(Family))
+@skip_without
+def test_resources_are_near_what_synthesis_needs(family: Family, tmp_path: Path) -> None:
+    errors: dict[str, list[float]] = {"lut": [], "ff": []}
+    report = []
+    for parameters in [*CONFIGURATIONS, *roms(tmp_path)]:
+        predicted: Resources = declaration_of(parameters).resources(parameters, family)
+        observed = synthesise(parameters, family, tmp_path)
+        report.append(f"{parameters}: {predicted} for {observed}")
+        assert (predicted.dsp, predicted.bram18) == (observed.dsp, observed.bram18), report[-1]
+        for kind, values in errors.items():
+            values.append(abs(getattr(predicted, kind) - getattr(observed, kind)) / max(getattr(observed, kind), 8))
+    text = "\n".join([f"{kind}: {statistics.median(v):.3f} {max(v):.3f}" for kind, v in errors.items()] + report)
+    print(text)
+    assert statistics.median(errors["lut"]) <= MEDIAN_LUT, text
+    assert max(errors["lut"]) <= WORST_LUT, text
+    assert statistics.median(errors["ff"]) <= MEDIAN_FF, text
+    assert max(errors["ff"]) <= WORST_FF, text
