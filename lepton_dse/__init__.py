@@ -1,1 +1,88 @@
-"""lepton_dse: hardware-aware design-space exploration for neural networks."""
+"""lepton_dse: hardware-aware design-space exploration for neural networks.
+
+Five nouns carry the system: Graph, Target, Plan, Study and Artefact. The verbs below each take values and return a new one::
+
+    import lepton_dse as ld
+
+    graph = ld.load("model.onnx")
+    plan = ld.plan(graph, "amd-zynq-7020", format="int8", data=ld.Dataset.read("data.npz"))
+    ld.emit(plan, "out/")
+    print(ld.verify("out/").passed)
+
+Names are imported on first use, so that ``import lepton_dse`` stays fast. Three verbs share their name with the module that
+they come from (``plan``, ``emit``, ``verify``): as attributes of the package they are always the verbs, and the modules are
+reached with ``from lepton_dse.plan import ...``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lepton_dse.bundle import Bundle as Bundle
+    from lepton_dse.data import Dataset as Dataset
+    from lepton_dse.errors import LeptonError as LeptonError
+    from lepton_dse.flow import PlannedModel as PlannedModel
+    from lepton_dse.flow import Verification as Verification
+    from lepton_dse.flow import accuracy as accuracy
+    from lepton_dse.flow import cost as cost
+    from lepton_dse.flow import emit as emit
+    from lepton_dse.flow import plan as plan
+    from lepton_dse.flow import read_plan as read_plan
+    from lepton_dse.flow import verify as verify
+    from lepton_dse.importers import load_model as load
+    from lepton_dse.ir.graph import Graph as Graph
+    from lepton_dse.plan import CostReport as CostReport
+    from lepton_dse.plan import Plan as Plan
+    from lepton_dse.targets import load_target as load_target
+    from lepton_dse.targets import target_names as target_names
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "lepton_dse.bundle:Bundle",
+    "CostReport": "lepton_dse.plan:CostReport",
+    "Dataset": "lepton_dse.data:Dataset",
+    "Graph": "lepton_dse.ir.graph:Graph",
+    "LeptonError": "lepton_dse.errors:LeptonError",
+    "Plan": "lepton_dse.plan:Plan",
+    "PlannedModel": "lepton_dse.flow:PlannedModel",
+    "Verification": "lepton_dse.flow:Verification",
+    "accuracy": "lepton_dse.flow:accuracy",
+    "cost": "lepton_dse.flow:cost",
+    "emit": "lepton_dse.flow:emit",
+    "load": "lepton_dse.importers:load_model",
+    "load_target": "lepton_dse.targets:load_target",
+    "plan": "lepton_dse.flow:plan",
+    "read_plan": "lepton_dse.flow:read_plan",
+    "target_names": "lepton_dse.targets:target_names",
+    "verify": "lepton_dse.flow:verify",
+}
+
+__all__ = list(_HOMES)
+
+
+class _Facade(ModuleType):
+    """Keeps the import system from binding a submodule over the verb of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Facade
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lepton_dse' has no attribute '{name}'")
+    module, attribute = home.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -45,7 +45,7 @@ class Dataset:
         return Dataset(self.x[:count], None if self.y is None else self.y[:count])
 
     @classmethod
-    def read(cls, path: Path) -> Dataset:
+    def read(cls, path: str | Path) -> Dataset:
         """Read an ``.npz`` archive with ``x`` and optionally ``y``; nothing in it is unpickled.
 
         Raises

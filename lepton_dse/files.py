@@ -18,15 +18,18 @@ __all__ = ["data_folder", "inside", "read_text", "user_folder", "write_bytes", "
 _PACKAGE = Path(__file__).resolve().parent
 
 
+_CHECKOUT = {"hwmodels": "hwmodels", "rtl": "rtl", "models": "studies/models"}
+
+
 def data_folder(name: str) -> Path:
-    """Folder of shipped data (``hwmodels`` or ``rtl``), from the wheel or from a checkout.
+    """Folder of shipped data (``hwmodels``, ``rtl`` or ``models``), from the wheel or from a checkout.
 
     Raises
     ------
     LeptonError
         If neither place holds it.
     """
-    for candidate in (_PACKAGE / "_data" / name, _PACKAGE.parent / name):
+    for candidate in (_PACKAGE / "_data" / name, _PACKAGE.parent / _CHECKOUT[name]):
         if candidate.is_dir():
             return candidate
     raise LeptonError(f"the data folder '{name}' is missing", where=str(_PACKAGE), fix="reinstall lepton_dse")

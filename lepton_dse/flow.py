@@ -7,11 +7,9 @@ Everything heavier than a check of arguments lives below; here the steps are onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from lepton_dse import registry
 from lepton_dse.bundle import Bundle
@@ -160,7 +158,7 @@ def plan(
     Parameters
     ----------
     graph : Graph
-        Float graph of one sample.
+        Float graph; it is planned for one sample a pass.
     target : str, Path or hardware model
     format : str
         Default formats, for example ``int8`` or ``w4a8``.
@@ -188,6 +186,7 @@ def plan(
     hardware, precision = target_of(target), Precision.parse(format)
     if minimize not in OBJECTIVES:
         raise LeptonError(f"cannot minimise '{minimize}'", fix=f"choose {' or '.join(OBJECTIVES)}")
+    graph = graph.with_batch(1)
     samples = data if data is not None else ptq.noise(graph, seed)
     chosen = {name: Precision.parse(text) for name, text in (overrides or {}).items()}
     source = "data" if data is not None else "noise"
@@ -327,13 +326,3 @@ def accuracy(model: Graph | PlannedModel, data: Dataset) -> Interval:
         If the data has no labels or does not fit.
     """
     return measure(model.lowered if isinstance(model, PlannedModel) else model, data)
-
-
-def as_dataset(data: Dataset | str | Path | Sequence[object] | None) -> Dataset | None:
-    """A data set given as itself, as an ``.npz`` file, or as ``(x, y)`` arrays."""
-    if data is None or isinstance(data, Dataset):
-        return data
-    if isinstance(data, str | Path):
-        return Dataset.read(Path(data))
-    x, *rest = data
-    return Dataset(np.asarray(x, np.float32), np.asarray(rest[0], np.int64) if rest else None)

@@ -150,9 +150,9 @@ module matrix_vector_unit #(
                             assign product = $signed(a) * $signed(w);
                             /* verilator lint_on WIDTHEXPAND */
                         end else begin : lut
-                            // One row for each bit of the narrower operand, the sign bit's subtracted. A row adds to the
-                            // upper part of the sum only; its lowest bit is final. Each adder is thus one bit wider than
-                            // the other operand, and no sum of three terms arises for synthesis to rebuild.
+                            // One row for each bit of the narrower operand, the sign bit's subtracted. A row adds to
+                            // the upper part of the sum only; its lowest bit is final. Each adder is thus one bit
+                            // wider than the other operand, and synthesis finds no sum of three terms to rebuild.
                             localparam SHORT = (A_WIDTH < W_WIDTH) ? A_WIDTH : W_WIDTH;
                             localparam LONG = PRODUCT - SHORT;
 

@@ -1,7 +1,7 @@
 // Reorders a raster of pixels (FOLDS words each) into the taps of a sliding window: for every output pixel its KH * KW
-// taps, padding included. One word a cycle on either side; a tap leaves 2 cycles after its word was taken at the
-// earliest (1 to store, 1 to read). Frames overlap: rows that no window needs any more are overwritten by the next
-// frame, and words that no window reads are drained.
+// taps, padding included. Latency 2 cycles from the word that a tap waits for (1 to store, 1 to read), one word a cycle
+// on either side. Frames overlap: rows that no window needs any more are overwritten by the next frame, and words that no
+// window reads are drained.
 `default_nettype none
 
 module sliding_window #(
@@ -138,7 +138,10 @@ module sliding_window #(
     wire end_ow = end_kh && ow == LAST_OW;
     wire end_oh = end_ow && oh == LAST_OH;
 
-    wire padding = x[X_WIDTH-1] || x >= X_END || y[Y_WIDTH-1] || y >= Y_END;
+    // Where no tap leaves the image, the constants let synthesis drop the coordinates.
+    localparam PADDED_X = PL > 0 || RIGHT >= COLS;
+    localparam PADDED_Y = PT > 0 || BOTTOM >= ROWS;
+    wire padding = (PADDED_X && (x[X_WIDTH-1] || x >= X_END)) || (PADDED_Y && (y[Y_WIDTH-1] || y >= Y_END));
     wire fire = (!m_valid || m_ready) && (padding || lead > position);
 
     wire [ADDRESS:0] sum = {1'b0, base} + {1'b0, position[ADDRESS-1:0]};

@@ -27,7 +27,9 @@ def load_digits_split() -> tuple[Dataset, Dataset]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise MissingToolError("the digits come with scikit-learn, which is not installed", fix="pip install 'lepton_dse[demo]'") from error
+        raise MissingToolError(
+            "the digits come with scikit-learn, which is not installed", fix="pip install 'lepton_dse[demo]'"
+        ) from error
     bunch = load_digits()
     x = (bunch.images / 16.0).astype(np.float32)[:, None]
     y = bunch.target.astype(np.int64)

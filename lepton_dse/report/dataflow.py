@@ -1,0 +1,88 @@
+"""A streaming design as a picture: its stages in order, and how many cycles each is busy for a frame."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
+
+from lepton_dse.emit.writer import Writer
+from lepton_dse.errors import LeptonError
+from lepton_dse.plan import Plan
+from lepton_dse.report.text import count, share
+
+__all__ = ["dataflow_svg"]
+
+_BOX, _GAP, _LEFT, _TOP, _BAR = 132, 34, 24, 96, 130
+_STYLE = """\
+text { font: 12px system-ui, sans-serif; fill: #1f2933; }
+.title { font-size: 16px; font-weight: 600; }
+.small { font-size: 11px; fill: #52606d; }
+.strong { font-weight: 600; }
+.frame { fill: #ffffff; stroke: #9aa5b1; }
+.track { fill: #e4e7eb; }
+.busy { fill: #2f6db5; }
+.slowest { fill: #c2410c; }
+.wire { stroke: #52606d; stroke-width: 1.5; fill: none; }
+.ground { fill: #f8fafb; }"""
+
+
+def dataflow_svg(plan: Plan) -> str:
+    """SVG of a streaming plan: a box a stage with its folding, its cycles a frame as a bar, and the FIFO behind it.
+
+    Raises
+    ------
+    LeptonError
+        If the plan is not a streaming plan.
+    """
+    cycles = plan.predicted.cycles
+    if cycles is None or not plan.predicted.ops:
+        raise LeptonError("the plan has no stages to draw", where=plan.target, fix="plan for an fpga target")
+    ops = plan.predicted.ops
+    busiest = max(op.latency_s for op in ops)
+    width = 2 * _LEFT + len(ops) * _BOX + (len(ops) - 1) * _GAP
+    height = _TOP + _BAR + 142
+    out = Writer("  ")
+    out.line(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
+    )
+    title = f"{plan.model} on {plan.target}, {plan.precision}"
+    out.line(f"<title>{escape(title)}</title>")
+    out.line(f"<style>{_STYLE}</style>")
+    out.line(f'<rect class="ground" width="{width}" height="{height}"/>')
+    _text(out, _LEFT, 32, title, "title")
+    clock = f"{cycles.clock_hz / 1e6:g} MHz"
+    summary = f"latency {count(cycles.latency)} cycles, one result every {count(cycles.interval)} cycles, planned at {clock}"
+    _text(out, _LEFT, 54, summary)
+    _text(out, _LEFT, 74, "bars: cycles a frame in which the stage's busiest process takes a step", "small")
+    for index, op in enumerate(ops):
+        x = _LEFT + index * (_BOX + _GAP)
+        slowest = op.latency_s == busiest
+        filled = max(2.0, _BAR * op.latency_s / busiest)
+        out.line(f'<rect class="frame" x="{x}" y="{_TOP}" width="{_BOX}" height="{_BAR + 124}" rx="6"/>')
+        out.line(f'<rect class="track" x="{x + 46}" y="{_TOP + 12}" width="40" height="{_BAR}"/>')
+        kind = "slowest" if slowest else "busy"
+        out.line(f'<rect class="{kind}" x="{x + 46}" y="{_TOP + 12 + _BAR - filled:.1f}" width="40" height="{filled:.1f}"/>')
+        base = _TOP + _BAR + 34
+        _text(out, x + 10, base, _short(op.name), "strong")
+        _text(out, x + 10, base + 18, op.kind, "small")
+        _text(out, x + 10, base + 38, f"{count(round(op.latency_s * cycles.clock_hz))} cycles")
+        _text(out, x + 10, base + 56, f"busy {share(op.utilization)}", "small")
+        folding = (
+            f"PE {op.mapping.factor('pe')}, SIMD {op.mapping.factor('simd')}" if op.macs else f"lanes {op.mapping.factor('simd')}"
+        )
+        _text(out, x + 10, base + 74, folding, "small")
+        if index + 1 < len(ops):
+            y = _TOP + _BAR // 2
+            start, end = x + _BOX, x + _BOX + _GAP
+            out.line(f'<path class="wire" d="M{start} {y} H{end} M{end - 7} {y - 5} L{end} {y} L{end - 7} {y + 5}"/>')
+            _text(out, start + 5, y - 8, f"x{plan.op(op.name).fifo_depth or 2}", "small")
+    out.line("</svg>")
+    return out.text()
+
+
+def _text(out: Writer, x: float, y: float, text: str, kind: str = "") -> None:
+    name = f' class="{kind}"' if kind else ""
+    out.line(f'<text{name} x="{x:g}" y="{y:g}">{escape(text)}</text>')
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 17 else f"{text[:16]}…"

@@ -1,0 +1,156 @@
+"""Results as rich tables, for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from lepton_dse.data import Interval
+from lepton_dse.ir.graph import Graph
+from lepton_dse.plan import Check, CheckStatus, CostReport, Plan
+from lepton_dse.report.text import count, scaled, seconds, share
+
+__all__ = [
+    "accuracy_table",
+    "checks_table",
+    "cost_table",
+    "op_cost_table",
+    "ops_table",
+    "plan_table",
+    "resource_table",
+    "stage_table",
+]
+
+_MARKS = {
+    CheckStatus.PASSED: "[green]passed[/]",
+    CheckStatus.FAILED: "[red]FAILED[/]",
+    CheckStatus.UNAVAILABLE: "[yellow]unavailable[/]",
+}
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are right-aligned."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return table
+
+
+def ops_table(graph: Graph) -> Table:
+    """Operations of a model with multiply-accumulates, parameters and tensor shapes."""
+    table = _table(
+        f"{graph.name}: {scaled(graph.macs, 'MAC')}, {count(graph.parameters)} parameters",
+        "op",
+        "kind",
+        "output",
+        "MACs",
+        "params",
+    )
+    for op in graph.ops:
+        shape = " x ".join(map(str, graph.tensors[op.output].shape))
+        params = sum(graph.tensors[name].elements for name in op.inputs if name in graph.constants)
+        table.add_row(op.name, op.kind, shape, count(graph.nest(op).macs), count(params))
+    return table
+
+
+def cost_table(title: str, reports: Sequence[CostReport]) -> Table:
+    """Predicted cost of one model on several targets."""
+    table = _table(title, "target", "latency", "throughput", "energy", "peak memory", "bound by", "evidence", "fits")
+    for report in reports:
+        table.add_row(
+            report.target,
+            seconds(report.latency_s),
+            scaled(report.throughput_per_s, "/s"),
+            "-" if report.energy_j is None else scaled(report.energy_j * 1e6, "uJ"),
+            scaled(report.peak_bytes, "B"),
+            report.bound_by,
+            report.evidence.value,
+            "yes" if report.feasible else f"no: {report.violations[0]}",
+        )
+    return table
+
+
+def op_cost_table(report: CostReport) -> Table:
+    """Operations of one cost report, the costliest first."""
+    table = _table(f"Operations on {report.target}", "op", "kind", "MACs", "latency", "share", "of peak", "bound by")
+    total = sum(op.latency_s for op in report.ops) or 1.0
+    for op in sorted(report.ops, key=lambda entry: -entry.latency_s):
+        part, peak = share(op.latency_s / total), share(op.utilization)
+        table.add_row(op.name, op.kind, count(op.macs), seconds(op.latency_s), part, peak, op.bound_by)
+    return table
+
+
+def plan_table(plans: Sequence[Plan]) -> Table:
+    """Predicted figures of several streaming plans."""
+    table = _table("Plans", "target", "format", "latency", "interval", "throughput", "slowest stage", "search")
+    for plan in plans:
+        report = plan.predicted
+        cycles = report.cycles
+        search = report.search
+        proof = "-" if search is None else "optimal" if search.optimal else f"gap {share(search.gap)}"
+        table.add_row(
+            plan.target,
+            plan.precision,
+            f"{count(cycles.latency)} cycles" if cycles else seconds(report.latency_s),
+            f"{count(cycles.interval)} cycles" if cycles else "-",
+            scaled(report.throughput_per_s, "/s"),
+            cycles.slowest if cycles else report.bound_by,
+            proof,
+        )
+    return table
+
+
+def stage_table(plan: Plan) -> Table:
+    """Stages of a streaming plan."""
+    table = _table(
+        f"{plan.model} on {plan.target}, {plan.precision}", "stage", "kind", "PE x SIMD", "multipliers", "cycles", "busy", "FIFO"
+    )
+    clock = plan.predicted.cycles.clock_hz if plan.predicted.cycles else 1.0
+    for op in plan.predicted.ops:
+        entry = plan.op(op.name)
+        table.add_row(
+            op.name,
+            op.kind,
+            f"{op.mapping.factor('pe')} x {op.mapping.factor('simd')}",
+            (entry.multiplier or "-") if op.macs else "-",
+            count(round(op.latency_s * clock)),
+            share(op.utilization),
+            str(entry.fifo_depth or "-"),
+        )
+    return table
+
+
+def resource_table(title: str, used: Mapping[str, float], usable: Mapping[str, float]) -> Table:
+    """Device resources: estimated, usable and the share taken."""
+    table = _table(title, "resource", "estimate", "usable", "share")
+    for name, amount in used.items():
+        table.add_row(name, count(amount), count(usable[name]), share(amount / usable[name]) if usable[name] else "-")
+    return table
+
+
+def checks_table(title: str, checks: Sequence[Check]) -> Table:
+    """Predicted beside observed."""
+    table = _table(title, "check", "predicted", "observed", "tolerance", "status")
+    for check in checks:
+        status = _MARKS[check.status] + (f": {check.reason}" if check.reason else "")
+        table.add_row(
+            check.name,
+            _value(check.predicted),
+            _value(check.observed),
+            share(check.tolerance) if check.tolerance else "equal",
+            status,
+        )
+    return table
+
+
+def _value(value: float | int | str | None) -> str:
+    return "-" if value is None else value if isinstance(value, str) else count(value)
+
+
+def accuracy_table(title: str, rows: Mapping[str, Interval]) -> Table:
+    """Measured accuracy by format with its 95% interval."""
+    table = _table(title, "format", "top-1", "95% interval", "images")
+    for name, value in rows.items():
+        table.add_row(name, share(value.value), f"{share(value.low)} to {share(value.high)}", count(value.count))
+    return table

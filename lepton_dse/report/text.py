@@ -1,0 +1,34 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+__all__ = ["count", "scaled", "seconds", "share"]
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_SMALL = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def scaled(value: float, unit: str) -> str:
+    """A value with a decimal prefix, three significant digits: ``1.23 MB``."""
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that keeps it at or above 1: ``12.3 us``."""
+    for factor, unit in _SMALL:
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def count(value: float) -> str:
+    """A count with thousands separated; fractions are kept to three digits."""
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def share(value: float) -> str:
+    """A proportion as a percentage."""
+    return f"{100 * value:.1f}%"
