@@ -5,10 +5,7 @@ module rom #(
     parameter WIDTH = 8,
     parameter DEPTH = 16,
     parameter INIT = "rom.hex",
-    // The style is read by synthesis alone, through the attribute.
-    /* verilator lint_off UNUSEDPARAM */
     parameter STYLE = "block"
-    /* verilator lint_on UNUSEDPARAM */
 ) (
     input  wire                                           clk,
     input  wire                                           en,
@@ -16,7 +13,10 @@ module rom #(
     output reg  [WIDTH-1:0]                               data
 );
 
-    (* rom_style = STYLE *) reg [WIDTH-1:0] memory [0:DEPTH-1];
+    // A memory without a write port that lies in look-up tables is logic, not memory, to synthesis.
+    localparam ROM_STYLE = (STYLE == "block") ? "block" : "logic";
+
+    (* rom_style = ROM_STYLE *) reg [WIDTH-1:0] memory [0:DEPTH-1];
 
     initial $readmemh(INIT, memory);
 

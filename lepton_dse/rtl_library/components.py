@@ -51,9 +51,9 @@ def distributed_memory(width: int, depth: int, ports: int, family: Family) -> in
         Where it is built.
     """
     if family is Family.ECP5:
-        # Blocks of 16 words by 4 bits, each with its write port; joining several takes about two LUTs a bit and block.
+        # Blocks of 16 words by 4 bits, each with its write port; joining several takes over one LUT a bit and block.
         banks = -(-depth // 16)
-        return banks * -(-width // 4) * 6 + (0 if banks == 1 else banks * width * 9 // 5)
+        return banks * -(-width // 4) * 6 + (0 if banks == 1 else banks * width * 13 // 10)
     if depth <= 32:
         return _xc7_bank(width, depth, ports)
     full, rest = divmod(depth, 64)

@@ -4,6 +4,6 @@ Plain rather than fast. Floats are computed in float32 (float64 where an operand
 output tensor; integers are exact, and a result outside the output's format is an error, never a silent wrap.
 """
 
-from lepton_dse.ir.semantics.evaluate import evaluate, run
+from lepton_dse.ir.semantics.dispatch import evaluate, run
 
 __all__ = ["evaluate", "run"]

@@ -1,0 +1,36 @@
+# Two commands need nothing else: `make demo` and `make test` set up .venv and the system tools by themselves.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+JOBS ?= 2
+
+.PHONY: demo test setup lint check bench clean
+
+demo: $(STAMP)
+	$(BIN)/lepton demo -o lepton-demo
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered -q
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml .ci/constraints.txt .ci/install-system.sh
+	sh .ci/install-system.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+lint: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python studies/bench/run.py
+
+clean:
+	rm -rf $(VENV) build dist lepton-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
