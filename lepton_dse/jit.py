@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 
@@ -68,12 +68,13 @@ def _compile(function: Callable[P, R], parallel: bool) -> Callable[P, R]:
     folder = cache_directory()
     # The cache's place is read while the decorator runs, so it is set for that moment only: the kernels of other
     # packages in the same process keep theirs.
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder or "")
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder or "")
     try:
         compiled: Callable[P, R] = numba.njit(cache=folder is not None, parallel=parallel, error_model="numpy")(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return compiled
 
 

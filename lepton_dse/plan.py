@@ -111,8 +111,8 @@ class OpPlan(_Frozen):
     mapping: Mapping = Mapping()
     fifo_depth: PositiveInt | None = None
     """Words of the stream FIFO behind the operation's stage (streaming targets)."""
-    buffer_rows: PositiveInt | None = None
-    """Input rows that the stage's sliding window holds (streaming targets)."""
+    buffer_rows: NonNegativeInt | None = None
+    """Input rows that the stage's sliding window holds beyond the least (streaming targets); None for one stride."""
     multiplier: Literal["dsp", "lut"] | None = None
     """What the stage's multipliers are made of (FPGA)."""
 

@@ -14,7 +14,10 @@ module rom #(
 );
 
     // A memory without a write port that lies in look-up tables is logic, not memory, to synthesis.
+    // The attribute is read by synthesis alone.
+    /* verilator lint_off UNUSEDPARAM */
     localparam ROM_STYLE = (STYLE == "block") ? "block" : "logic";
+    /* verilator lint_on UNUSEDPARAM */
 
     (* rom_style = ROM_STYLE *) reg [WIDTH-1:0] memory [0:DEPTH-1];
 

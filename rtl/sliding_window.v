@@ -1,7 +1,7 @@
 // Reorders a raster of pixels (FOLDS words each) into the taps of a sliding window: for every output pixel its KH * KW
 // taps, padding included. Latency 2 cycles from the word that a tap waits for (1 to store, 1 to read), one word a cycle
-// on either side. Frames overlap: rows that no window needs any more are overwritten by the next frame, and words that no
-// window reads are drained.
+// on either side. Frames overlap: rows that no window needs any more are overwritten by the next frame, and words that
+// no window reads are drained.
 `default_nettype none
 
 module sliding_window #(

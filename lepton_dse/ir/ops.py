@@ -107,12 +107,15 @@ class Conv:
 
 @dataclass(frozen=True)
 class MatMul:
-    """Matrix product over the last axis of x and the second-last of w, batch axes broadcast; plus an optional bias (M,)."""
+    """Matrix product over the last axis of x and the second-last of w, batch axes broadcast; plus a bias (M,), if any."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """``x * scale[c] + shift[c]`` over channel axis 1: a batch normalisation that no neighbour absorbed. Inputs x, scale, shift."""
+    """``x * scale[c] + shift[c]`` over channel axis 1: a batch normalisation that no neighbour absorbed.
+
+    Inputs x, scale (C,) and shift (C,).
+    """
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Tanh:
 
 @dataclass(frozen=True)
 class Softmax:
-    """``exp(x) / sum(exp(x))`` along `axes`, which are normalised together (several for the operator's older, flattening form)."""
+    """``exp(x) / sum(exp(x))`` along `axes`, normalised together (several for the operator's older, flattening form)."""
 
     axes: tuple[int, ...]
 

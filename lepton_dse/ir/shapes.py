@@ -77,10 +77,7 @@ def _matmul(_: ops.MatMul, inputs: Sequence[Tensor]) -> Shape:
     x, w = inputs[0].shape, inputs[1].shape
     if not x or len(w) < 2 or x[-1] != w[-2]:
         raise InvalidModelError(f"cannot multiply {list(x)} by {list(w)}")
-    if len(x) == 1:
-        shape = (*w[:-2], w[-1])
-    else:
-        shape = (*_broadcast(x[:-2], w[:-2]), x[-2], w[-1])
+    shape = (*w[:-2], w[-1]) if len(x) == 1 else (*_broadcast(x[:-2], w[:-2]), x[-2], w[-1])
     if len(inputs) > 2 and inputs[2].shape != (w[-1],):
         raise InvalidModelError(f"a bias {list(inputs[2].shape)} for {w[-1]} outputs")
     return shape

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
@@ -65,7 +66,20 @@ def _timing(p: Argmax) -> ModuleTiming:
 
 
 def _resources(p: Argmax, family: Family) -> Resources:
-    raise RuntimeError
+    # A knock-out of the lanes compares and moves an element and its index; the winner meets the best so far.
+    duels, final = p.lanes - 1, int(p.folds > 1)
+    lut = weighted(
+        family,
+        (duels * p.element, 1.85, 6.1),
+        (duels * p.index_width, 0.1, 4.6),
+        (final * p.element, 0.7, 5.4),
+        (final * p.index_width, 2.5, 1.0),
+        (1, 12.3, 0.0),
+    )
+    # The index of a word's first lane is a multiple of the lanes: its lowest bits are constant.
+    constant = (p.lanes & -p.lanes).bit_length() - 1
+    best = p.element + p.index_width + counter_bits(p.folds) + p.index_width - constant
+    return Resources(lut=lut, ff=p.index_width + 1 + final * best)
 
 
 ARGMAX = ModuleDeclaration("argmax", Argmax, _ports, _resources, _timing)

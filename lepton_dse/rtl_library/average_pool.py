@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.components import counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
@@ -73,7 +74,12 @@ def _timing(p: AveragePool) -> ModuleTiming:
 
 
 def _resources(p: AveragePool, family: Family) -> Resources:
-    raise RuntimeError
+    word = p.lanes * p.sum_width
+    fold, tap = counter_bits(p.folds), counter_bits(p.taps)
+    kept = 0 if p.folds == 1 else distributed_memory(word, p.folds, 2, family)
+    terms = ((word, 1.97, 1.24), (p.lanes, 0.0, 2.0), (fold + tap, 2.0, 3.7), (1, 2.6, 12.3))
+    # The sum so far lies in a register or, with the fold's address kept once more, in a memory.
+    return Resources(lut=kept + weighted(family, *terms), ff=word + 1 + fold + tap + (word if p.folds == 1 else fold))
 
 
 AVERAGE_POOL = ModuleDeclaration("average_pool", AveragePool, _ports, _resources, _timing)

@@ -1,45 +1,80 @@
-"""Building blocks of the resource formulas: what an adder, a counter, a small memory costs in each family.
+"""Building blocks of the resource formulas: what an adder, a counter or a memory costs in each family.
 
-The structure of each formula follows the Verilog; the constants were read off Yosys 0.23 (``synth_xilinx -family xc7``,
-``synth_ecp5``) over about ninety configurations. A test compares the formulas with synthesis on others.
+The structure of each formula follows the Verilog, and flip-flops, multipliers and block memories follow from it alone.
+The weights of the LUT terms were fitted to Yosys 0.23 (``synth_xilinx -family xc7``, ``synth_ecp5``) over about ninety
+configurations; a test compares the formulas with synthesis on others and states the error.
 """
 
 from __future__ import annotations
 
+from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.declaration import Family, bits
 
-__all__ = ["adder", "comparison", "counter", "distributed_memory", "selector"]
+__all__ = ["adder", "block_memory", "counter_bits", "distributed_memory", "logic_rom", "multipliers", "weighted"]
+
+_BLOCK_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))  # bits by words of 18 kbit
+_PAIR_SHAPES = ((36, 1024), (18, 2048), (9, 4096), (4, 8192), (2, 16384), (1, 32768))  # of 36 kbit, xc7 only
+
+
+def weighted(family: Family, *terms: tuple[int, float, float]) -> int:
+    """Sum ``(quantity, weight on xc7, weight on ecp5)`` terms and round to whole LUTs."""
+    return round(sum(count * (xc7 if family is Family.XC7 else ecp5) for count, xc7, ecp5 in terms))
 
 
 def adder(width: int, family: Family) -> int:
-    """LUTs of an addition of ``width`` bits: one a bit; ecp5 carries in pairs of bits."""
+    """Return the LUTs of an addition of ``width`` bits: one a bit; ecp5 carries in pairs of bits."""
     return width if family is Family.XC7 else 2 * -(-width // 2)
 
 
-def comparison(width: int, family: Family) -> int:
-    """LUTs of a signed ``<`` of two variables."""
-    # Two bits a LUT of six inputs; ecp5 subtracts and keeps the carry.
-    return -(-width // 2) + 1 if family is Family.XC7 else adder(width + 2, family)
+def counter_bits(values: int) -> int:
+    """Return the flip-flops of a counter of ``values`` values; a single value needs none."""
+    return 0 if values == 1 else bits(values)
 
 
-def counter(values: int, family: Family) -> int:
-    """LUTs of a counter from 0 to ``values`` - 1 that wraps by comparison."""
-    if values == 1:
-        return 0
-    width = bits(values)
-    # Increments of a few bits are plain logic; longer ones use the carry chain and a second LUT a bit to wrap.
+def multipliers(a_width: int, b_width: int, family: Family) -> int:
+    """Return the hard multipliers of a signed product.
+
+    A DSP48E1 multiplies 25 by 18 bits and a MULT18X18D 18 by 18, signed; wider operands are cut into parts that are one
+    bit narrower, since a part needs a sign of its own.
+    """
+    wide, narrow = max(a_width, b_width), min(a_width, b_width)
     if family is Family.XC7:
-        return width + 1 if width <= 5 else 2 * width
-    return width + 1 if width <= 3 else 3 * width
+        if a_width + b_width < 9:
+            return 0  # synthesis leaves such small products in logic
+        return _parts(wide, 25) * _parts(narrow, 18)
+    return _parts(wide, 18) * _parts(narrow, 18)
 
 
-def selector(width: int) -> int:
-    """LUTs of a choice between two words."""
-    return width
+def _parts(width: int, most: int) -> int:
+    return 1 if width <= most else -(-(width - 1) // (most - 1))
+
+
+def logic_rom(width: int, depth: int, family: Family) -> int:
+    """Return the LUTs of an image in look-up tables, for contents without a pattern."""
+    if depth == 1:
+        return 0
+    words = 1 << bits(depth)
+    return width * -(-words // (64 if family is Family.XC7 else 16))
+
+
+def block_memory(width: int, depth: int, family: Family) -> int:
+    """Return the block memories of 18 kbit that hold a memory with one read and one write port.
+
+    Raises
+    ------
+    LeptonError
+        If no block memory is that deep.
+    """
+    choices = [-(-width // columns) for columns, words in _BLOCK_SHAPES if depth <= words]
+    if family is Family.XC7:
+        choices += [2 * -(-width // columns) for columns, words in _PAIR_SHAPES if depth <= words]
+    if not choices:
+        raise LeptonError(f"a memory of {depth} words is deeper than any block memory", fix="split it, or make its words wider")
+    return min(choices)
 
 
 def distributed_memory(width: int, depth: int, ports: int, family: Family) -> int:
-    """LUTs of a memory made of look-up tables, with the multiplexers that join its banks.
+    """Return the LUTs of a memory made of look-up tables, with the multiplexers that join its banks.
 
     Parameters
     ----------
@@ -54,12 +89,10 @@ def distributed_memory(width: int, depth: int, ports: int, family: Family) -> in
         # Blocks of 16 words by 4 bits, each with its write port; joining several takes over one LUT a bit and block.
         banks = -(-depth // 16)
         return banks * -(-width // 4) * 6 + (0 if banks == 1 else banks * width * 13 // 10)
-    if depth <= 32:
-        return _xc7_bank(width, depth, ports)
     full, rest = divmod(depth, 64)
     blocks = full * _xc7_bank(width, 64, ports) + (_xc7_bank(width, rest, ports) if rest else 0)
-    joined = full + (rest > 0)
-    return blocks + (0 if joined == 1 else joined + width * -(-(joined - 1) // 3))
+    banks = full + (rest > 0)
+    return blocks + (0 if banks == 1 else banks + width * -(-(banks - 1) // 3))
 
 
 def _xc7_bank(width: int, depth: int, ports: int) -> int:

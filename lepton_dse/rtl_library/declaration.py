@@ -134,7 +134,7 @@ class Parameters:
     """
 
     def __post_init__(self) -> None:
-        hints = _annotations(type(self))
+        hints = _annotations(type(self))  # type: ignore[arg-type]  # mypy takes the class for an unhashable value
         for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             value = getattr(self, field.name)
             for rule in getattr(hints[field.name], "__metadata__", ()):

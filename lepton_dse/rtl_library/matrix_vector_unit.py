@@ -7,6 +7,14 @@ from typing import Annotated
 
 import numpy as np
 
+from lepton_dse.rtl_library.components import (
+    adder,
+    block_memory,
+    counter_bits,
+    distributed_memory,
+    multipliers,
+    weighted,
+)
 from lepton_dse.rtl_library.declaration import (
     Direction,
     Family,
@@ -91,7 +99,51 @@ def _timing(p: MatrixVectorUnit) -> ModuleTiming:
 
 
 def _resources(p: MatrixVectorUnit, family: Family) -> Resources:
-    raise RuntimeError
+    products = p.pe * p.simd
+    dsp = products * multipliers(p.a_width, p.w_width, family) if p.mult is Multiplier.DSP else 0
+    # Xilinx's multipliers take in the product register, and one of each pair the first level's adder with its register.
+    absorbed = family is Family.XC7 and dsp > 0
+    tree = _tree(p)
+    adders = sum(
+        adder(tree[level][node], family)
+        for level in range(2 if absorbed else 1, len(tree))
+        for node in range(len(tree[level - 1]) // 2)
+    )
+    short, long = sorted((p.a_width, p.w_width))
+    written = products * (short - 1) * (long + 1) if p.mult is Multiplier.LUT else 0
+    inferred = products * short * long if p.mult is Multiplier.DSP and not dsp else 0
+    word = p.simd * p.a_width
+    repeats = p.nf > 1
+    in_block = repeats and p.style is MemoryStyle.BLOCK
+    memory = distributed_memory(word, p.sf, 1, family) if repeats and not in_block else 0
+    sums = p.pe * p.acc_width
+    counters = counter_bits(p.nf) + counter_bits(p.sf) + counter_bits(p.nf * p.sf)
+    lut = memory + p.pe * adders
+    lut += weighted(
+        family,
+        (word if repeats else 0, 0.93, 1.03),
+        (sums if p.sf > 1 else 0, 2.0, 1.88),
+        (sums if p.sf == 1 else 0, 0.26, 2.74),
+        (counters, 0.82, 3.53),
+        (written, 1.6, 2.25),
+        (inferred, 1.88, 0.0),
+    )
+    # Registers: output and accumulators, one flag a stage or three where sums begin and end, operands, the tree.
+    stages = 2 + p.levels
+    ff = sums * (2 if p.sf > 1 else 1) + stages * (3 if p.sf > 1 else 1) + 1 + counters + (2 if repeats else 0)
+    ff += word * (1 + (not in_block) if repeats else 0 if absorbed else 1)
+    ff += p.pe * sum(sum(level) for level in tree[2 if absorbed else 0 :])
+    return Resources(lut=lut, ff=ff, dsp=dsp, bram18=block_memory(word, p.sf, family) if in_block else 0)
+
+
+def _tree(p: MatrixVectorUnit) -> list[list[int]]:
+    """Return the bits of the nodes of each level of the adder tree; a node without a partner passes on as it is."""
+    levels = [[p.a_width + p.w_width] * p.simd]
+    while len(levels[-1]) > 1:
+        below = levels[-1]
+        pairs = [below[i : i + 2] for i in range(0, len(below), 2)]
+        levels.append([max(pair) + len(pair) - 1 for pair in pairs])
+    return levels
 
 
 MATRIX_VECTOR_UNIT = ModuleDeclaration("matrix_vector_unit", MatrixVectorUnit, _ports, _resources, _timing)

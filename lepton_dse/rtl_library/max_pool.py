@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
+from lepton_dse.rtl_library.components import counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
@@ -54,7 +55,12 @@ def _timing(p: MaxPool) -> ModuleTiming:
 
 
 def _resources(p: MaxPool, family: Family) -> Resources:
-    raise RuntimeError
+    word = p.lanes * p.element
+    fold, tap = counter_bits(p.folds), counter_bits(p.taps)
+    kept = 0 if p.folds == 1 else distributed_memory(word, p.folds, 2, family)
+    terms = ((word, 1.65, 1.24), (p.lanes, 0.65, 8.4), (fold + tap, 2.3, 3.7), (1, 1.7, 4.2))
+    # The greatest so far lies in a register or, with the fold's address kept once more, in a memory.
+    return Resources(lut=kept + weighted(family, *terms), ff=word + 1 + fold + tap + (word if p.folds == 1 else fold))
 
 
 MAX_POOL = ModuleDeclaration("max_pool", MaxPool, _ports, _resources, _timing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.components import counter_bits, multipliers, weighted
 from lepton_dse.rtl_library.declaration import (
     Direction,
     Family,
@@ -83,7 +84,22 @@ def _timing(p: Requantize) -> ModuleTiming:
 
 
 def _resources(p: Requantize, family: Family) -> Resources:
-    raise RuntimeError
+    product = p.acc_width + p.m_width + 1
+    wide = max(product, p.shift + 1)
+    quotient = wide - p.shift + 1
+    dsp = multipliers(p.acc_width, p.m_width + 1, family)
+    lut = weighted(
+        family,
+        (p.pe * quotient, 0.58, 3.76),
+        (p.pe * p.out_width, 0.78, 3.96),
+        (p.pe * quotient if p.zero else 0, 0.16, 1.37),
+        (p.pe * product if dsp > 1 else 0, 0.0, 0.68),
+        (counter_bits(p.nf), 1.8, 0.0),
+        (1, 5.5, 0.0),
+    )
+    # xc7 keeps operands and product inside the multiplier; of the product only the bits from the rounding one up count.
+    inside = 0 if family is Family.XC7 else p.acc_width + max(1, product - p.shift + 1)
+    return Resources(lut=lut, ff=p.pe * (p.out_width + inside) + 3 + counter_bits(p.nf), dsp=p.pe * dsp)
 
 
 REQUANTIZE = ModuleDeclaration("requantize", Requantize, _ports, _resources, _timing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.components import block_memory, logic_rom
 from lepton_dse.rtl_library.declaration import (
     Direction,
     Family,
@@ -53,10 +54,13 @@ def _ports(p: Rom) -> tuple[Port, ...]:
 
 
 def _resources(p: Rom, family: Family) -> Resources:
-    raise RuntimeError
+    if p.style is MemoryStyle.BLOCK:
+        return Resources(bram18=block_memory(p.width, p.depth, family))
+    # Registers of an image of one word are constants.
+    return Resources(lut=logic_rom(p.width, p.depth, family), ff=0 if p.depth == 1 else p.width)
 
 
-_SHAPES = ((18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 _SHALLOW = 128
 
 ROM = ModuleDeclaration("rom", Rom, _ports, _resources, None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from typing import Annotated
 
 import numpy as np
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.components import block_memory, counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     MemoryStyle,
@@ -180,7 +182,34 @@ def _timing(p: SlidingWindow) -> ModuleTiming:
 
 
 def _resources(p: SlidingWindow, family: Family) -> Resources:
-    raise RuntimeError
+    row = p.cols * p.folds
+    tail = p.rows - (p.oh - 1) * p.sh
+    bottom = (p.oh - 1) * p.sh - p.pt + (p.kh - 1) * p.dh
+    right = (p.ow - 1) * p.sw - p.pl + (p.kw - 1) * p.dw
+    address = bits(p.buffer)
+    span = max(p.buffer, max(p.sh, tail) * row, (p.kh - 1) * p.dh * row + (right + 1) * p.folds, p.pl * p.folds)
+    position = bits(span + 1) + 1
+    # Coordinates are followed only along an axis that has padding.
+    across, down = p.pl > 0 or right >= p.cols, p.pt > 0 or bottom >= p.rows
+    coordinates = (bits(max(right, p.cols) + p.pl + 1) + 1) * across + (bits(max(bottom, p.rows) + p.pt + 1) + 1) * down
+    counters = sum(map(counter_bits, (p.folds, p.kw, p.kh, p.ow, p.oh)))
+    # The row's address moves by whole rows only: the lowest bits that all its steps lack are constant.
+    steps = gcd(p.buffer, p.sh * row % p.buffer, tail * row % p.buffer, p.pt * row % p.buffer)
+    base = max(0, address - ((steps & -steps).bit_length() - 1))
+    word = p.lanes * p.element
+    padded = across or down
+    in_block = p.style is MemoryStyle.BLOCK
+    lut = 0 if in_block else distributed_memory(word, p.buffer, 2, family)
+    lut += weighted(
+        family,
+        (base, 3.64, 4.4),
+        (counters, 3.0, 13.9),
+        (coordinates, 2.07, 3.6),
+        (word if padded else 0, 1.05, 0.7),
+        (1, 16.5, 0.0),
+    )
+    ff = address + base + 2 * position + counters + coordinates + 1 + padded + (0 if in_block else word)
+    return Resources(lut=lut, ff=ff, bram18=block_memory(word, p.buffer, family) if in_block else 0)
 
 
 SLIDING_WINDOW = ModuleDeclaration("sliding_window", SlidingWindow, _ports, _resources, _timing)

@@ -42,7 +42,7 @@ def _timing(p: StreamRegister) -> ModuleTiming:
 
 
 def _resources(p: StreamRegister, family: Family) -> Resources:
-    raise RuntimeError
+    return Resources(lut=1, ff=p.width + 1)
 
 
 STREAM_REGISTER = ModuleDeclaration("stream_register", StreamRegister, _ports, _resources, _timing)

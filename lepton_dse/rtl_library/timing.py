@@ -10,7 +10,6 @@ index of a later period is the tabled index plus the number of periods times the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -228,14 +227,14 @@ def beat_tables(producer: Process, consumer: Process, capacity: int) -> tuple[In
     return need, release
 
 
-def single(name: str, consume: Sequence[bool], produce: Sequence[bool], output: Channel) -> ModuleTiming:
+def single(name: str, consume: npt.ArrayLike, produce: npt.ArrayLike, output: Channel) -> ModuleTiming:
     """Return the timing of a module that is one process.
 
     Parameters
     ----------
     name : str
         The process's name.
-    consume, produce : sequence of bool, shape (steps,)
+    consume, produce : array of bool, shape (steps,)
         As in :class:`Process`.
     output : Channel
         As in :class:`ModuleTiming`.

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
@@ -62,7 +63,20 @@ def _timing(p: WidthConverter) -> ModuleTiming:
 
 
 def _resources(p: WidthConverter, family: Family) -> Resources:
-    raise RuntimeError
+    output = p.out_lanes * p.element
+    if p.in_lanes == p.out_lanes:
+        return Resources(lut=1, ff=output + 1)
+    if p.in_lanes < p.out_lanes:
+        part = counter_bits(p.out_lanes // p.in_lanes)
+        return Resources(
+            lut=weighted(family, (part, 1.0, 4.3), (1, 4.0, 0.5)), ff=part + 1 + output + (p.out_lanes - p.in_lanes) * p.element
+        )
+    parts = p.in_lanes // p.out_lanes
+    part, held = counter_bits(parts), (p.in_lanes - p.out_lanes) * p.element
+    # Each bit chooses between the new word and the rest of the old one; two parts need no shifting. Deciding whether
+    # a part is the first takes an input more on ecp5 from a counter of three bits on, and with it a second LUT a bit.
+    chosen = output + (held if parts > 2 else 0)
+    return Resources(lut=weighted(family, (chosen, 1.0, 1.0 if parts <= 4 else 2.0), (1, 5.2, 6.0)), ff=part + 1 + output + held)
 
 
 WIDTH_CONVERTER = ModuleDeclaration("width_converter", WidthConverter, _ports, _resources, _timing)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -301,7 +301,8 @@ def run_cocotb(
             raise LeptonError(
                 f"{simulator.value} does not build {top}:\n{_tail(build_log.read_text())}", where=str(build_folder)
             ) from error
-        try:
+        # A failing test may end the simulator with an error; what matters is whether it left its results.
+        with suppress(RuntimeError, SystemExit):
             runner.test(
                 test_module=test_module,
                 hdl_toplevel=top,
@@ -310,9 +311,6 @@ def run_cocotb(
                 extra_env=dict(environment),
                 log_file=test_log,
             )
-        except (RuntimeError, SystemExit):
-            # A failing test may end the simulator with an error; what matters is whether it left its results.
-            pass
     log = test_log.read_text()
     if not results.is_file():
         raise LeptonError(f"{simulator.value} ended without a result:\n{_tail(log)}", where=str(build_folder))

@@ -75,9 +75,7 @@ def stall_traces(seed: int) -> list[tuple[list[int] | None, list[int] | None]]:
     ]
 
 
-def run_case(
-    parameters: Parameters, network: Network, simulator: Simulator, bench: Path, build_folder: Path, seed: int
-) -> None:
+def run_case(parameters: Parameters, network: Network, simulator: Simulator, bench: Path, build_folder: Path, seed: int) -> None:
     """Run the testbench of one module."""
     name = declaration_of(parameters).name
     run_design(name, [source(name)], parameters.verilog_parameters(), network, simulator, bench, build_folder, seed)

@@ -15,6 +15,11 @@ from lepton_dse.verify.simulators import lint, run_yosys
 
 pytestmark = pytest.mark.rtl
 
+# Relative errors of the closed forms at CONFIGURATIONS, (median, greatest) for LUTs and for flip-flops, with some room
+# for another version of Yosys. With 0.23: xc7 LUT 2.8 % and 30 %, FF 0 % and 9 %; ecp5 LUT 5.1 % and 55 %, FF 0 % and
+# 9 %. The greatest are a pool in deep distributed memory, whose logic synthesis merges differently, and small counters.
+BANDS = {Family.XC7: ((0.06, 0.35), (0.01, 0.12)), Family.ECP5: ((0.1, 0.6), (0.01, 0.12))}
+
 
 def test_every_file_is_declared_and_configured() -> None:
     files = {path.stem for path in data_folder("rtl").glob("*.v")}
@@ -39,9 +44,7 @@ def test_ports_are_those_that_yosys_sees(tmp_path: Path) -> None:
         )
         modules = json.loads((tmp_path / "ports.json").read_text())["modules"]
         (name,) = (name for name in modules if name != "top")
-        seen = {
-            port: (details["direction"], len(details["bits"])) for port, details in modules[name]["ports"].items()
-        }
+        seen = {port: (details["direction"], len(details["bits"])) for port, details in modules[name]["ports"].items()}
         declared = {p.name: (p.direction.value, p.width) for p in declaration.ports(parameters)}
         assert seen == declared, parameters
 
@@ -66,9 +69,8 @@ def test_resources_are_near_what_synthesis_needs(family: Family, tmp_path: Path)
         assert (predicted.dsp, predicted.bram18) == (observed.dsp, observed.bram18), report[-1]
         for kind, values in errors.items():
             values.append(abs(getattr(predicted, kind) - getattr(observed, kind)) / max(getattr(observed, kind), 8))
-    text = "\n".join([f"{kind}: {statistics.median(v):.3f} {max(v):.3f}" for kind, v in errors.items()] + report)
-    print(text)
-    assert statistics.median(errors["lut"]) <= MEDIAN_LUT, text
-    assert max(errors["lut"]) <= WORST_LUT, text
-    assert statistics.median(errors["ff"]) <= MEDIAN_FF, text
-    assert max(errors["ff"]) <= WORST_FF, text
+    for (kind, values), (median, greatest) in zip(errors.items(), BANDS[family], strict=True):
+        text = f"{kind}: median {statistics.median(values):.3f}, greatest {max(values):.3f}"
+        print(family.value, text)
+        assert statistics.median(values) <= median, "\n".join([text, *report])
+        assert max(values) <= greatest, "\n".join([text, *report])

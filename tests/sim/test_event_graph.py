@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.jit import source_digest
 from lepton_dse.rtl_library import (
     MODULES,
     Argmax,
@@ -45,9 +46,7 @@ def timing_of(parameters: Parameters) -> ModuleTiming:
 
 
 def window(shape: WindowShape, slack: int) -> SlidingWindow:
-    return SlidingWindow(
-        **vars(shape), element=8, lanes=1, pad=0, buffer=shape.minimum_buffer + slack, style=MemoryStyle.BLOCK
-    )
+    return SlidingWindow(**vars(shape), element=8, lanes=1, pad=0, buffer=shape.minimum_buffer + slack, style=MemoryStyle.BLOCK)
 
 
 def engine(nf: int, sf: int, simd: int) -> MatrixVectorUnit:
@@ -161,15 +160,11 @@ traces = st.lists(st.integers(0, 1), min_size=1, max_size=9).filter(any)
 
 @settings(max_examples=150, deadline=None)
 @given(chains(), traces, traces, st.integers(1, 3))
-def test_equals_the_token_machine(
-    drawn: tuple[list[Parameters], int], source: list[int], sink: list[int], frames: int
-) -> None:
+def test_equals_the_token_machine(drawn: tuple[list[Parameters], int], source: list[int], sink: list[int], frames: int) -> None:
     modules, inputs = drawn
     times = simulate(chain([timing_of(p) for p in modules], inputs), frames, source, sink)
     assert isinstance(times, Times), str(times)
-    observed = naive.run(
-        [naive_stage(p) for p in modules], inputs * frames, len(times.output_cycles), source, sink, LIMIT
-    )
+    observed = naive.run([naive_stage(p) for p in modules], inputs * frames, len(times.output_cycles), source, sink, LIMIT)
     assert observed is not None
     assert times.input_cycles.tolist() == observed[0]
     assert times.output_cycles.tolist() == observed[1]
@@ -200,9 +195,7 @@ same_beats = st.one_of(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(same_beats, min_size=1, max_size=3), min_size=2, max_size=3), traces, traces)
-def test_forks_and_joins_equal_the_token_machine(
-    branches: list[list[Parameters]], source: list[int], sink: list[int]
-) -> None:
+def test_forks_and_joins_equal_the_token_machine(branches: list[list[Parameters]], source: list[int], sink: list[int]) -> None:
     beats, frames = 6, 2
     times = simulate(fork_join(branches, beats), frames, source, sink)
     machine = [naive.ForkJoin([[naive_stage(p) for p in branch] for branch in branches])]
@@ -269,14 +262,14 @@ def test_refusals_say_what_and_where() -> None:
     assert isinstance(two, Times)
     with pytest.raises(LeptonError, match="simulate at least 3 frames"):
         _ = two.interval_cycles
+    builder = NetworkBuilder()
+    forked, first, second = (builder.add(timing_of(p)) for p in (requantizer(1), StreamRegister(8), StreamRegister(8)))
+    builder.connect(forked, first)
     with pytest.raises(LeptonError, match="put a stream_register between"):
-        builder = NetworkBuilder()
-        wide = builder.add(timing_of(requantizer(1)))
-        for _ in range(2):
-            builder.connect(wide, builder.add(timing_of(StreamRegister(8))))
+        builder.connect(forked, second)
+    short = replace(network.edges[0], need=network.edges[0].need[:1])
     with pytest.raises(LeptonError, match="tables of 1 and 2 entries for 2 and 2 steps"):
-        edge = network.edges[0]
-        simulate(replace(network, edges=(replace(edge, need=edge.need[:1]),)), 1)
+        simulate(replace(network, edges=(short,)), 1)
     with pytest.raises(LeptonError, match="cannot be repeated 0 times"):
         timing_of(StreamRegister(8)).repeated(0)
 
@@ -325,3 +318,16 @@ def test_interpreted_and_compiled_kernels_agree(tmp_path: Path) -> None:
         results.append(np.load(target))
     assert len(results[0]) > 1000
     np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_compiled_kernels_are_keyed_by_every_kernel_source(tmp_path: Path) -> None:
+    (tmp_path / "jit.py").write_text("# the decorator")
+    (tmp_path / "caller.py").write_text("from lepton_dse.jit import kernel")
+    (tmp_path / "inner").mkdir()
+    callee = tmp_path / "inner" / "callee.py"
+    callee.write_text("from lepton_dse.jit import kernel  # 1")
+    before = source_digest(tmp_path)
+    (tmp_path / "other.py").write_text("no kernels here")
+    assert source_digest(tmp_path) == before
+    callee.write_text("from lepton_dse.jit import kernel  # 2")
+    assert source_digest(tmp_path) != before

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 
 from lepton_dse.importers.onnx.sketch import Sketch
-from lepton_dse.importers.onnx.values import Array, as_float32, spread
+from lepton_dse.importers.onnx.values import Array, as_float32, filled, spread, stored
 from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Op
 
@@ -52,16 +52,17 @@ def _merged(sketch: Sketch, before: Op, op: Op) -> Op | None:
         return _with_affine(sketch, before, op, values[0], values[1]) if fits else None
     if isinstance(op.attributes, ops.Add) and isinstance(before.attributes, ops.MatMul) and made:
         is_row = values[0].shape[-1:] == made[-1:] and values[0].size == made[-1] and sketch.tensors[op.output].shape == made
-        return _with_affine(sketch, before, op, np.ones(made[-1], np.float32), values[0].reshape(-1)) if is_row else None
+        row = values[0].reshape(-1)
+        return _with_affine(sketch, before, op, filled(1, row), row) if is_row else None
     return None
 
 
 def _with_affine(sketch: Sketch, before: Op, op: Op, scale: Array, shift: Array) -> Op | None:
     weights = sketch.constants.get(before.inputs[1]) if len(before.inputs) > 1 else None
-    bias = sketch.constants.get(before.inputs[2]) if len(before.inputs) > 2 else np.zeros_like(shift)
+    bias = sketch.constants.get(before.inputs[2]) if len(before.inputs) > 2 else filled(0, shift)
     if weights is None or bias is None:
         return None
-    plain = not np.any(scale != 1)
+    plain = bool((stored(scale) == 1).all())
     match before.attributes:
         case ops.Conv():
             along = (-1, *[1] * (weights.ndim - 1))
@@ -73,7 +74,6 @@ def _with_affine(sketch: Sketch, before: Op, op: Op, scale: Array, shift: Array)
     if not plain:
         scaled = spread(lambda weight, factor: weight * factor, weights, scale.reshape(along))
         names[1] = sketch.add_constant(f"{op.output}_weight", as_float32(scaled))
-    with np.errstate(all="ignore"):  # what overflows is refused where the graph is built
-        total = (bias.astype(np.float64) * scale + shift).astype(np.float32)
-    names.append(sketch.add_constant(f"{op.output}_bias", total))
+    total = spread(lambda b, factor, t: b.astype(np.float64) * factor + t, bias, scale, shift)
+    names.append(sketch.add_constant(f"{op.output}_bias", as_float32(total)))
     return Op(before.name, before.attributes, (before.inputs[0], *names[1:]), op.output)

@@ -33,6 +33,14 @@ def fold(node: Node, sketch: Sketch) -> Array:
     NotSupported
         If the operator uses a type or a mode that is not supported.
     """
+    value = _folded(node, sketch)
+    inputs = [sketch.constant(name) for name in node.inputs if name]
+    if not any(source is not None and np.may_share_memory(value, source) for source in inputs):
+        sketch.charge(value, node.where)
+    return value
+
+
+def _folded(node: Node, sketch: Sketch) -> Array:
     if node.op_type == "Constant":
         return _constant(node, sketch)
     if node.op_type == "ConstantOfShape":

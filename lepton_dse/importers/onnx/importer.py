@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lepton_dse.errors import InvalidModelError, LeptonError
 from lepton_dse.importers.onnx import contraction, movement, pointwise
 from lepton_dse.importers.onnx.absorption import absorb
@@ -76,7 +78,9 @@ def load_onnx(path: Path, options: ImportOptions) -> Graph:
 
     try:
         model = ModelProto.FromString(_read(path))
-        return _graph(model, path, options)
+        # A division by zero or an overflow in the weights gives NaN or infinity, which the graph refuses by name.
+        with np.errstate(all="ignore"):
+            return _graph(model, path, options)
     except DecodeError as error:
         raise InvalidModelError("not an ONNX file, or damaged", where=str(path), fix="export the model again") from error
     except UnsupportedError as error:
@@ -138,7 +142,7 @@ def _collect(unsupported: list[Unsupported], name: str, op_type: str, action: Ca
 
 
 def _define(sketch: Sketch, tensor: Any) -> None:
-    sketch.define(tensor.name, tensor_value(tensor, sketch.folder))
+    sketch.store(tensor.name, tensor_value(tensor, sketch.folder))
 
 
 def _visit(node: Node, sketch: Sketch, read: set[str]) -> None:

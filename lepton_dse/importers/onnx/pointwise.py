@@ -9,7 +9,7 @@ import numpy as np
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.importers.onnx.node import Node
 from lepton_dse.importers.onnx.sketch import Sketch
-from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32
+from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32, filled, spread
 from lepton_dse.ir import ops
 
 __all__ = [
@@ -122,12 +122,12 @@ def batch_normalization(node: Node, sketch: Sketch) -> str:
     if len(constants) != 4 or any(value is None for value in constants):
         raise NotSupported("its scale, shift, mean and variance are not all constants")
     x = sketch.operand(node.input(0))
-    scale, shift, mean, variance = (as_float32(value).astype(np.float64) for value in constants if value is not None)
+    scale, shift, mean, variance = (_as_float64(as_float32(value)) for value in constants if value is not None)
     if not scale.shape == shift.shape == mean.shape == variance.shape == sketch.tensors[x].shape[1:2]:
         raise InvalidModelError("its statistics do not have one entry per channel", where=node.where)
-    with np.errstate(all="ignore"):  # a variance below -epsilon gives NaN, which is refused where the graph is built
-        scale = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
-        shift = shift - mean * scale
+    epsilon = node.real("epsilon", 1e-5)
+    scale = spread(lambda gamma, square: gamma / np.sqrt(square + epsilon), scale, variance)
+    shift = spread(lambda beta, centre, factor: beta - centre * factor, shift, mean, scale)
     return _affine(node, sketch, x, scale, shift)
 
 
@@ -139,7 +139,7 @@ def add(node: Node, sketch: Sketch) -> str:
     shift = _per_channel(sketch, x, constant)
     if shift is None:
         return sketch.emit(node, ops.Add(), [x, sketch.operand(node.input(1 if sketch.constant(node.input(0)) is None else 0))])
-    return _affine(node, sketch, x, np.ones_like(shift), shift)
+    return _affine(node, sketch, x, filled(1, shift), shift)
 
 
 def sum_of(node: Node, sketch: Sketch) -> str:
@@ -153,7 +153,7 @@ def sum_of(node: Node, sketch: Sketch) -> str:
 def mul(node: Node, sketch: Sketch) -> str:
     """Mul by a constant per channel."""
     x, scale = _channel_constant(node, sketch, "multiplies")
-    return _affine(node, sketch, x, scale, np.zeros_like(scale))
+    return _affine(node, sketch, x, scale, filled(0, scale))
 
 
 def div(node: Node, sketch: Sketch) -> str:
@@ -161,16 +161,15 @@ def div(node: Node, sketch: Sketch) -> str:
     if sketch.constant(node.input(0)) is not None:
         raise NotSupported("divides a constant by a tensor")
     x, divisor = _channel_constant(node, sketch, "divides")
-    with np.errstate(all="ignore"):  # a division by 0 gives infinity, which is refused where the graph is built
-        return _affine(node, sketch, x, 1 / divisor, np.zeros_like(divisor))
+    return _affine(node, sketch, x, spread(np.reciprocal, divisor), filled(0, divisor))
 
 
 def sub(node: Node, sketch: Sketch) -> str:
     """Sub of, or from, a constant per channel."""
     x, constant = _channel_constant(node, sketch, "subtracts")
     if sketch.constant(node.input(0)) is not None:
-        return _affine(node, sketch, x, -np.ones_like(constant), constant)
-    return _affine(node, sketch, x, np.ones_like(constant), -constant)
+        return _affine(node, sketch, x, filled(-1, constant), constant)
+    return _affine(node, sketch, x, filled(1, constant), spread(np.negative, constant))
 
 
 def _constant_operand(node: Node, sketch: Sketch) -> tuple[str, Array | None]:
@@ -200,10 +199,14 @@ def _per_channel(sketch: Sketch, x: str, constant: Array) -> Array | None:
         return None
     if any(extent != 1 for axis, extent in enumerate(aligned) if axis != 1):
         return None
-    return np.broadcast_to(constant.reshape(-1), (shape[1],)).astype(np.float64)
+    return _as_float64(np.broadcast_to(constant.reshape(-1), (shape[1],)))
 
 
 def _affine(node: Node, sketch: Sketch, x: str, scale: Array, shift: Array) -> str:
     parts = {"scale": scale, "shift": shift}
-    names = [sketch.add_constant(f"{node.outputs[0]}_{part}", value.astype(np.float32)) for part, value in parts.items()]
+    names = [sketch.add_constant(f"{node.outputs[0]}_{part}", as_float32(value)) for part, value in parts.items()]
     return sketch.emit(node, ops.Affine(), [x, *names])
+
+
+def _as_float64(value: Array) -> Array:
+    return spread(lambda part: part.astype(np.float64), value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.importers.onnx.node import Node
-from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32
+from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32, stored
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.ir.ops import Attributes, Op
@@ -19,6 +19,9 @@ __all__ = ["Sketch"]
 
 # Kinds that only move elements, and so have a meaning on indices too.
 _MOVES = (ops.Reshape, ops.Transpose, ops.Concat)
+# Folding may produce so many bytes in all, and besides each stored constant in so many forms (cast, scaled, shifted ...).
+_ALLOWANCE = 1 << 27
+_ALLOWED_FORMS = 8
 
 
 class Sketch:
@@ -47,6 +50,7 @@ class Sketch:
         self._values: dict[str, str | Array] = {}
         self._operands: dict[str, str] = {}
         self._reserved = set(reserved)
+        self._allowance = _ALLOWANCE
 
     # --- names of the file ----------------------------------------------------------------------------------------
 
@@ -77,6 +81,25 @@ class Sketch:
             self._operands[name] = self.add_constant(name, as_float32(value))
         return self._operands[name]
 
+    def store(self, name: str, value: Array) -> None:
+        """Let a name stand for a constant that the file itself holds, which widens what folding may produce."""
+        self.define(name, value)
+        self._allowance += _ALLOWED_FORMS * value.nbytes
+
+    def charge(self, value: Array, where: str) -> None:
+        """Account for the memory of a constant that was made, not read.
+
+        Raises
+        ------
+        InvalidModelError
+            If all of them together are out of proportion to the file.
+        """
+        self._allowance -= stored(value).nbytes
+        if self._allowance < 0:
+            raise InvalidModelError(
+                "the constants fold into far more than the file holds", where=where, fix="fold them on export"
+            )
+
     # --- the graph ------------------------------------------------------------------------------------------------
 
     def add_input(self, name: str, shape: tuple[int, ...]) -> None:
@@ -90,6 +113,7 @@ class Sketch:
         # A name that stands for a constant in the file is free for a form of it, unless the graph must output that name.
         free = stem not in self.tensors and stem not in self.outputs and not isinstance(self._values.get(stem, stem), str)
         name = stem if free else self.fresh(stem)
+        self.charge(value, name)
         self.tensors[name] = Tensor(name, value.shape, NumberFormat.from_numpy(value.dtype))
         self.constants[name] = value
         return name

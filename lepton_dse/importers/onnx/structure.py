@@ -133,7 +133,7 @@ def declare_inputs(sketch: Sketch, inputs: Mapping[str, Any], options: ImportOpt
     for name, entry in inputs.items():
         kind = entry.type.WhichOneof("value")
         if name in options.bind:
-            sketch.define(name, np.asarray(options.bind[name]))
+            sketch.store(name, np.asarray(options.bind[name]))
         elif kind != "tensor_type":
             unsupported.append(Unsupported(name, "input", f"is no tensor but {kind or 'of no type'}"))
         elif entry.type.tensor_type.elem_type not in _REALS:

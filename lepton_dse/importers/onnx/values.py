@@ -24,6 +24,7 @@ __all__ = [
     "NotSupported",
     "as_float32",
     "check_size",
+    "filled",
     "numpy_type",
     "repeated",
     "spread",
@@ -37,7 +38,7 @@ Array = NDArray[Any]
 
 _AGAIN = "export the model again"
 _MAX_RANK = 32  # of NumPy 1; a graph's own tensors are held to fewer
-_FREE = 1 << 24  # elements that folding may always produce; beyond, only as many as its inputs hold
+_FREE = 1 << 22  # elements that folding may always produce; beyond, only as many as its largest input holds
 
 # TensorProto.DataType: name, NumPy type, and the field that holds the values when raw_data does not.
 _TYPES: dict[int, tuple[str, Any, str]] = {
@@ -188,12 +189,14 @@ def repeated(value: Array) -> bool:
 def check_size(elements: int, inputs: Sequence[Array]) -> None:
     """Refuse to write out a constant far larger than what it is made of.
 
+    The largest input counts, not their sum: a chain of constants joined with themselves would double at every step.
+
     Raises
     ------
     InvalidModelError
-        If `elements` exceed both a fixed allowance and the stored elements of `inputs`.
+        If `elements` exceed both a fixed allowance and the stored elements of the largest of `inputs`.
     """
-    if elements > max(_FREE, sum(stored(value).size for value in inputs)):
+    if elements > max(_FREE, *(stored(value).size for value in inputs)):
         raise InvalidModelError(f"would fold into a constant of {elements} elements", fix="fold it when the model is exported")
 
 
@@ -208,8 +211,12 @@ def spread(function: Callable[..., Array], *values: Array) -> Array:
     shape = np.broadcast_shapes(*(value.shape for value in values))
     parts = [stored(value) for value in values]
     check_size(math.prod(np.broadcast_shapes(*(part.shape for part in parts))), values)
-    with np.errstate(all="ignore"):  # a NaN or infinity in a weight is refused where the graph is built
-        return np.broadcast_to(function(*parts), shape)
+    return np.broadcast_to(function(*parts), shape)
+
+
+def filled(value: float, like: Array) -> Array:
+    """One float64 number in the shape of another constant, stored once."""
+    return np.broadcast_to(np.float64(value), like.shape)
 
 
 def as_float32(value: Array) -> Array:

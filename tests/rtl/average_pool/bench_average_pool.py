@@ -21,5 +21,7 @@ async def reduces_windows(dut: Any) -> None:
         beats += [pack(word, element) for tap in window for word in tap]
         for fold in range(folds):
             lanes_taps = [[window[tap][fold][lane] for tap in range(taps)] for lane in range(lanes)]
-            expected.append(pack([case["parameters"]["INIT"] + sum(values) for values in lanes_taps], case["parameters"]["SUM_WIDTH"]))
+            expected.append(
+                pack([case["parameters"]["INIT"] + sum(values) for values in lanes_taps], case["parameters"]["SUM_WIDTH"])
+            )
     await check_case(dut, case, beats, expected)

@@ -32,6 +32,4 @@ async def multiplies_vectors(dut: Any) -> None:
         for s in range(sf)
     ]
     biases = [pack(bias[n * pe : (n + 1) * pe], p["ACC_WIDTH"]) for n in range(nf)]
-    await check_case(
-        dut, case, beats, expected, lambda: [Memory(dut, "w", weights, True), Memory(dut, "b", biases, False)]
-    )
+    await check_case(dut, case, beats, expected, lambda: [Memory(dut, "w", weights, True), Memory(dut, "b", biases, False)])

@@ -12,7 +12,8 @@ PAD, ZERO, LOW, HIGH, SHIFT = -1, -1, -16, 15, 10
 
 def classify(image: list[list[list[int]]], numbers: dict[str, list[list[int]]]) -> int:
     """Return the index of the strongest class of an image ``[row][column][channel]``."""
-    weights, (bias,), multipliers = numbers["weights_1"], numbers["bias_1"], sum(numbers["multipliers_2"], [])
+    weights, (bias,) = numbers["weights_1"], numbers["bias_1"]
+    multipliers = [multiplier for fold in numbers["multipliers_2"] for multiplier in fold]
     features = {}
     for y in range(SIZE):
         for x in range(SIZE):

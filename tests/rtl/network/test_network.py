@@ -32,9 +32,7 @@ POOLING = WindowShape(2, 6, 6, 2, 2, 2, 2, 1, 1, 0, 0, 3, 3)
 
 
 def window(shape: WindowShape, element: int, lanes: int, slack: int) -> SlidingWindow:
-    return SlidingWindow(
-        **vars(shape), element=element, lanes=lanes, pad=-1, buffer=shape.minimum_buffer + slack, style=BLOCK
-    )
+    return SlidingWindow(**vars(shape), element=element, lanes=lanes, pad=-1, buffer=shape.minimum_buffer + slack, style=BLOCK)
 
 
 STAGES: list[Parameters] = [
@@ -57,8 +55,7 @@ def memory(name: str, prefix: str, words: np.ndarray, width: int, folder: Path, 
     rom = Rom(width * words.shape[1], len(image), f"{name}.hex", DISTRIBUTED)
     enable = "1'b1" if prefix == "b" else f"{prefix}_en_{stage}"
     values = ", ".join(
-        f'.{key}("{value}")' if isinstance(value, str) else f".{key}({value})"
-        for key, value in rom.verilog_parameters().items()
+        f'.{key}("{value}")' if isinstance(value, str) else f".{key}({value})" for key, value in rom.verilog_parameters().items()
     )
     ports = f".clk(clk), .en({enable}), .addr({prefix}_addr_{stage}), .data({prefix}_data_{stage})"
     return f"rom #({values}) {name} ({ports});"

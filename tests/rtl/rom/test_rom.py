@@ -36,8 +36,8 @@ def test_reads_the_image(width: int, depth: int, simulator: Simulator, tmp_path:
     assert result.passed, "\n".join(result.failures)
 
 
-@pytest.mark.parametrize("depth", [1, 127, 128, 1024, 1025, 2048, 4096, 8192, 16384])
-@pytest.mark.parametrize("width", [1, 4, 18, 19, 72])
+@pytest.mark.parametrize("depth", [1, 127, 128, 512, 1024, 1025, 2048, 4096, 8192, 16384])
+@pytest.mark.parametrize("width", [1, 4, 18, 37, 72])
 def test_slices_cover_the_word_and_fit_one_block(width: int, depth: int) -> None:
     slices = rom_slices(width, depth)
     columns = [s.lowest_bit + bit for s in slices for bit in range(s.width)]
@@ -45,7 +45,7 @@ def test_slices_cover_the_word_and_fit_one_block(width: int, depth: int) -> None
     if depth < 128:
         assert [s.style for s in slices] == [MemoryStyle.DISTRIBUTED]
         return
-    shapes = {(18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)}
+    shapes = {(36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)}
     for part in slices:
         assert part.style is MemoryStyle.BLOCK
         assert any(part.width <= columns_ and depth <= words for columns_, words in shapes)

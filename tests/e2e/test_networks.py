@@ -1,0 +1,90 @@
+"""Drawn networks through the whole flow: bit-exact and cycle-exact in Icarus Verilog, and equal in C++."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from lepton_dse import flow
+from lepton_dse.bundle import Bundle
+from lepton_dse.compress.quantize import quantize
+from lepton_dse.lower import lower_bundle
+from lepton_dse.plan import Plan
+from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import stream_schedule
+from lepton_dse.sim.event_graph import Deadlock
+from lepton_dse.sim.stream import run_stream, stream_report
+from lepton_dse.targets import FpgaTarget, load_target
+from lepton_dse.testing import StreamCase, stream_cases
+from lepton_dse.testing.strategies import foldings, graphs, precisions
+from lepton_dse.verify.artefact import VerifyOptions, open_artefact
+from lepton_dse.verify.cpp import VERIFIER as CPP
+from lepton_dse.verify.first_wrong import run_testbench
+
+NETWORKS = 30
+SEARCH = (Phase.explicit, Phase.reuse, Phase.generate)  # a simulation takes seconds: a failure is shown as it was drawn
+
+
+def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
+    """A plan with drawn foldings for a device without limits."""
+    bundle, calibration = quantize(case.graph, case.precision, case.data)
+    bundle = Bundle(bundle.graph, bundle.scales, case.data.x)
+    lowered = lower_bundle(bundle)
+    chain = stream_chain(lowered)
+    assert isinstance(chain, Chain), chain
+    chosen = draw.draw(foldings(chain))
+    schedule = stream_schedule(chain, chosen)
+    assert not isinstance(run_stream(schedule), Deadlock)
+    target = load_target("unit-fpga")
+    assert isinstance(target, FpgaTarget)
+    precision = str(case.precision)
+    plan = Plan(
+        model="drawn",
+        bundle_digest=bundle.digest,
+        target=target.name,
+        target_digest=target.digest,
+        precision=precision,
+        calibration=calibration,
+        seed=0,
+        objective="throughput",
+        ops=tuple(folding.to_plan(layer.name, precision) for layer, folding in zip(chain.layers, chosen, strict=True)),
+        predicted=stream_report(schedule, lowered, target),
+    )
+    return flow.PlannedModel(plan, bundle)
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+@settings(max_examples=NETWORKS, phases=SEARCH)
+@given(case=stream_cases(samples=4), draw=st.data())
+def test_streams_are_exact_in_icarus_and_equal_in_cpp(case: StreamCase, draw: st.DataObject) -> None:
+    planned = planned_with(case, draw)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        # The bench compares every output word, and the cycle of every beat at both ends under seven pairs of traces.
+        design = flow.emit(planned, folder / "design")
+        (folder / "simulation").mkdir()
+        tests, failures = run_testbench(open_artefact(design), folder / "simulation", {})
+        assert failures == ()
+        assert tests == 7
+        program = flow.emit(planned, folder / "program", emitter="cpp")
+        checks = CPP.run(open_artefact(program), VerifyOptions())
+        assert [check.status.value for check in checks] == ["passed"], checks
+
+
+@pytest.mark.slow
+@settings(max_examples=20, phases=SEARCH)
+@given(graph=graphs(branches=True), precision=precisions(2, 16), seed=st.integers(0, 2**32 - 1))
+def test_branching_networks_are_equal_in_cpp(graph, precision, seed: int) -> None:
+    shape = graph.tensors[graph.inputs[0]].shape[1:]
+    x = np.random.default_rng(seed).normal(0, 1, (4, *shape)).astype(np.float32)
+    planned = flow.plan(graph, "unit-cpu", format=str(precision), data=flow.Dataset(x))
+    with tempfile.TemporaryDirectory() as scratch:
+        program = flow.emit(planned, Path(scratch) / "program")
+        checks = CPP.run(open_artefact(program), VerifyOptions())
+        assert [check.status.value for check in checks] == ["passed"], checks
