@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lepton_dse.errors import InvalidModelError, LeptonError
 from lepton_dse.importers import UnsupportedError, load_model
+from lepton_dse.importers.onnx.folding import FOLDABLE
+from lepton_dse.importers.onnx.importer import OPERATORS
 
 Save = Callable[[onnx.ModelProto], Path]
 Edit = Callable[[onnx.ModelProto], Any]
@@ -81,6 +83,40 @@ def test_damage_never_raises_anything_else(tmp_path_factory: pytest.TempPathFact
     assert "damaged.onnx" in message
     assert "\n" not in message
     assert peak < 256 << 20
+
+
+_OPERANDS = {
+    "i": np.asarray([1, 2], np.int64),
+    "k": np.asarray(3, np.int64),
+    "f": np.asarray([1, 2], np.float32),
+    "s": np.asarray(1.5, np.float32),
+    "m": np.ones((2, 2), np.float32),
+    "e": np.zeros(0, np.float32),
+    "b": np.asarray([True, False]),
+    "t": np.ones((2, 3, 4, 4), np.float32),
+}
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(sorted({*OPERATORS, *FOLDABLE, "Shape", "Size", "Constant", "ConstantOfShape"})),
+    st.integers(9, 24),
+    st.lists(st.sampled_from(["x", "v", "", *_OPERANDS]), max_size=5),
+)
+def test_any_operands_give_a_graph_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, operator: str, opset: int, inputs: list[str]
+) -> None:
+    nodes = [helper.make_node(operator, inputs, ["y"], name="node")]
+    entries = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [2, 3, 4, 4]), ("v", [2]))]
+    initializers = [numpy_helper.from_array(value, name) for name, value in _OPERANDS.items()]
+    graph = helper.make_graph(nodes, "g", entries, [helper.make_tensor_value_info("y", 1, None)], initializers)
+    path = tmp_path_factory.getbasetemp() / "operands.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]).SerializeToString())
+    try:
+        outputs = load_model(path).outputs
+    except InvalidModelError as error:
+        outputs = ("y",) if "operands.onnx: " in str(error) else ()
+    assert outputs == ("y",)
 
 
 def test_the_valid_model_is_valid(save: Save) -> None:
@@ -168,6 +204,14 @@ CASES: dict[str, tuple[Edit, str]] = {
         r"Relu 'relu': reads 'gone', which nothing produces",
     ),
     "no operand": (lambda m: m.graph.node[1].input.pop(), r"Relu 'relu': lacks an input"),
+    "left out operand": (
+        lambda m: m.graph.node[1].CopyFrom(helper.make_node("Sum", ["c", ""], ["r"])),
+        r"Sum 'r': lacks an input",
+    ),
+    "empty join": (
+        lambda m: m.graph.node[1].CopyFrom(helper.make_node("Concat", [], ["r"], axis=0)),
+        r"Concat 'r': lacks an input",
+    ),
     "no output": (lambda m: m.graph.node[1].output.pop(), r"Relu 'relu': has no output"),
     "two producers": (lambda m: m.graph.node[2].output.__setitem__(0, "r"), r"r: two producers for one tensor"),
     "input produced": (lambda m: m.graph.node[2].output.__setitem__(0, "x"), r"x: two producers for one tensor"),

@@ -50,7 +50,7 @@ def _folded(node: Node, sketch: Sketch) -> Array:
     if len(present) < len(node.inputs):
         raise NotSupported("leaves out an input")
     try:
-        return FOLDABLE[node.op_type](node, present)
+        return np.asarray(FOLDABLE[node.op_type](node, present))  # an index into an array may give a bare scalar
     except InvalidModelError as error:
         raise InvalidModelError(error.what, where=error.where or node.where, fix=error.fix) from error
     except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as error:
@@ -137,6 +137,8 @@ def _transpose(node: Node, values: Sequence[Array]) -> Array:
 def _gather(node: Node, values: Sequence[Array]) -> Array:
     data, index = values
     axis = normal_axis(node, node.integer("axis", 0), data.ndim)
+    if index.dtype.kind != "i":
+        raise TypeError("the indices are no integers")
     check_size(index.size * (data.size // max(data.shape[axis], 1)), values)
     return np.take(data, index.astype(np.int64), axis=axis)
 

@@ -59,7 +59,8 @@ OPERATORS: dict[str, Callable[[Node, Sketch], str]] = {
     "Transpose": movement.transpose,
     "Unsqueeze": movement.unsqueeze,
 }
-# Fewest inputs of each operator that needs more than one.
+# Operators of which no input may be left out, and the fewest inputs of others that need more than one.
+_VARIADIC = ("Concat", "Sum")
 _ARITY = {"Add": 2, "BatchNormalization": 5, "Conv": 2, "Div": 2, "Gemm": 2, "MatMul": 2, "Mul": 2, "Sub": 2}
 
 
@@ -155,8 +156,8 @@ def _visit(node: Node, sketch: Sketch, read: set[str]) -> None:
         raise NotSupported("more than its first output is used")
     if any(name and not sketch.knows(name) for name in node.inputs):
         return  # behind what is not supported: its inputs are unknown, so no more can be said of it
-    needed = _ARITY.get(operator, 0 if operator == "Constant" else 1)
-    if len(node.inputs) < needed or not all(node.inputs[:needed]):
+    needed = len(node.inputs) if operator in _VARIADIC else _ARITY.get(operator, 0 if operator == "Constant" else 1)
+    if len(node.inputs) < max(needed, operator in _VARIADIC) or not all(node.inputs[:needed]):
         raise InvalidModelError("lacks an input", where=node.where, fix="export the model again")
     constant = all(sketch.constant(name) is not None for name in node.inputs if name)
     if operator in _SHAPES:
