@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lepton_dse.flow import plan as plan
     from lepton_dse.flow import read_plan as read_plan
     from lepton_dse.flow import verify as verify
-    from lepton_dse.importers import load_model as load
+    from lepton_dse.importers import load_model as load  # noqa: F401 (the verb has a shorter name)
     from lepton_dse.ir.graph import Graph as Graph
     from lepton_dse.plan import CostReport as CostReport
     from lepton_dse.plan import Plan as Plan

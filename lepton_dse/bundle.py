@@ -91,7 +91,7 @@ class Bundle:
             scales = {name: _decode(entry) for name, entry in json.loads(read_text(folder / SCALES_FILE)).items()}
             samples = load((folder / SAMPLES_FILE).read_bytes())["x"].astype(np.float32)
             bundle = cls(read_graph(folder), scales, samples)
-        except (LeptonError, SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (LeptonError, SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidPlanError(f"the bundle is damaged ({error})", where=str(folder), fix="plan again") from error
         if digest is not None and bundle.digest != digest:
             raise InvalidPlanError("the bundle is not the one that the plan was made with", where=str(folder), fix="plan again")

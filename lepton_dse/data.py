@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from lepton_dse.errors import InvalidDataError
 
 __all__ = ["Dataset", "Interval", "top1"]
+
+# What NumPy and the zip reader raise for damaged, encrypted and foreign archives (RuntimeError covers NotImplementedError).
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,23 @@ class Dataset:
             If the file is absent, damaged, or holds arrays of the wrong kind.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                if not isinstance(archive, np.lib.npyio.NpzFile) or "x" not in archive:
+            archive = np.load(path, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("an array without a name")
+            with archive:
+                if "x" not in archive:
                     raise InvalidDataError(
                         "holds no array 'x'", where=str(path), fix="save it with numpy.savez(path, x=..., y=...)"
                     )
                 x = np.asarray(archive["x"])
                 y = np.asarray(archive["y"]) if "y" in archive else None
-        except InvalidDataError:
-            raise
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise InvalidDataError("is not a readable .npz archive", where=str(path), fix="save it with numpy.savez") from error
         if x.dtype.kind not in "fiu" or (y is not None and y.dtype.kind not in "iu"):
             raise InvalidDataError("x must hold numbers and y integers", where=str(path))
         try:
-            return cls(x.astype(np.float32), None if y is None else y.astype(np.int64))
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused
+                return cls(x.astype(np.float32), None if y is None else y.astype(np.int64))
         except InvalidDataError as error:
             raise InvalidDataError(error.what, where=f"{path}: {error.where}", fix=error.fix) from error
 

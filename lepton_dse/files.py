@@ -5,6 +5,7 @@ A write goes to a temporary file beside its destination and is renamed over it, 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -106,14 +107,15 @@ def write_text(path: Path, text: str) -> None:
 def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write a set of files as one folder: all of them appear, or none.
 
-    An existing folder is replaced only if it holds nothing but an earlier artefact (it has a ``manifest.json``) or is empty.
+    An existing folder is replaced only if it holds an earlier artefact (its ``manifest.json`` says so) or is empty.
 
     Raises
     ------
     LeptonError
         If a name leaves the folder, the folder holds something else, or writing fails.
     """
-    if folder.exists() and not (folder / "manifest.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = Path(os.path.abspath(folder))  # a bare "." has no name to put a temporary folder beside
+    if folder.exists() and not _is_artefact(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise LeptonError("exists and is not an artefact", where=str(folder), fix="choose an empty folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,10 +128,34 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         staging.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(staging, folder)
+        _exchange(staging, folder)
     except OSError as error:
         raise LeptonError(f"cannot be written: {error.strerror}", where=str(folder)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_artefact(folder: Path) -> bool:
+    """Whether a folder's manifest is one of this package: other programs keep files of that name too."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and str(manifest.get("made_by", "")).startswith("lepton_dse")
+
+
+def _exchange(staging: Path, folder: Path) -> None:
+    """Put `staging` in the place of `folder`; the old one is moved aside first and moved back if that fails."""
+    if not folder.exists():
+        os.replace(staging, folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent)) / "old"
+    try:
+        os.rename(folder, aside)
+        try:
+            os.replace(staging, folder)
+        except BaseException:
+            os.rename(aside, folder)
+            raise
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)

@@ -15,7 +15,7 @@ from lepton_dse import registry
 from lepton_dse.bundle import Bundle
 from lepton_dse.compress import quantize as ptq
 from lepton_dse.data import Dataset, Interval
-from lepton_dse.emit.artefact import Emitter, EmitRequest, finish
+from lepton_dse.emit.artefact import EmitRequest, Emitter, finish
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.files import write_bytes, write_folder, write_text
 from lepton_dse.ir.graph import Graph, LoweredGraph
@@ -127,6 +127,21 @@ def target_of(target: str | Path | AnyTarget) -> AnyTarget:
     return load_target(target) if isinstance(target, str | Path) else target
 
 
+def target_of_plan(planned: PlannedModel, target: str | Path | AnyTarget | None = None) -> AnyTarget:
+    """The hardware model that a plan was made for, found by its name unless given.
+
+    Raises
+    ------
+    InvalidPlanError
+        If it is not the very same any more.
+    """
+    plan = planned.plan
+    hardware = target_of(target if target is not None else plan.target)
+    if hardware.digest != plan.target_digest:
+        raise InvalidPlanError("the hardware model has changed since the plan was made", where=plan.target, fix="plan again")
+    return hardware
+
+
 def cost(graph: Graph, target: str | Path | AnyTarget, *, format: str = "int8", batch: int = 1) -> CostReport:
     """Predicted cost of a model on a target, without planning it.
 
@@ -184,6 +199,8 @@ def plan(
         For wrong arguments.
     """
     hardware, precision = target_of(target), Precision.parse(format)
+    if seed < 0:
+        raise LeptonError(f"a seed of {seed}", fix="use 0 or more")
     if minimize not in OBJECTIVES:
         raise LeptonError(f"cannot minimise '{minimize}'", fix=f"choose {' or '.join(OBJECTIVES)}")
     graph = graph.with_batch(1)
@@ -263,9 +280,7 @@ def emit(
         If no emitter serves, or writing fails; an earlier artefact is then left whole.
     """
     plan = planned.plan
-    hardware = target_of(target if target is not None else plan.target)
-    if hardware.digest != plan.target_digest:
-        raise InvalidPlanError("the hardware model has changed since the plan was made", where=plan.target, fix="plan again")
+    hardware = target_of_plan(planned, target)
     if not plan.predicted.feasible:
         raise InvalidPlanError(
             f"the plan does not fit: {plan.predicted.violations[0]}", where=plan.target, fix="see 'lepton explain'"
@@ -313,7 +328,10 @@ def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[s
     """
     artefact = open_artefact(Path(folder))
     verifier: Verifier = registry.load(registry.Group.VERIFIERS, artefact.emitter)
-    checks = verifier.run(artefact, VerifyOptions(synthesis, progress or (lambda text: None)))
+    try:
+        checks = verifier.run(artefact, VerifyOptions(synthesis, progress or (lambda text: None)))
+    except (FileNotFoundError, KeyError, ValueError) as error:  # the manifest fits, yet a file lacks what is read from it
+        raise InvalidPlanError(f"the artefact is inconsistent: {error}", where=str(folder), fix="emit it again") from error
     return Verification(Path(folder), tuple(checks))
 
 

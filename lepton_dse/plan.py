@@ -1,10 +1,12 @@
 """The hub types: what was decided, what it is predicted to cost, and how each figure is known.
 
-All are frozen pydantic models with a versioned JSON form. The same inputs give the same bytes: no time, date or path is in a plan.
+All are frozen pydantic models with a versioned JSON form. The same inputs give the same bytes: no time, date or path is in
+a plan.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -242,8 +244,13 @@ class Plan(_Frozen):
         return next((entry for entry in self.ops if entry.op == name), OpPlan(op=name, precision=self.precision))
 
     def to_json(self) -> str:
-        """Canonical JSON text: sorted keys, one trailing newline."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+        """Canonical JSON text: sorted keys, one trailing newline, and a digest of all the rest, so that an edit shows."""
+        return json.dumps({**self.model_dump(mode="json"), "digest": self.digest}, indent=1, sort_keys=True) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of all fields."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "plan") -> Plan:
@@ -252,12 +259,19 @@ class Plan(_Frozen):
         Raises
         ------
         InvalidPlanError
-            If the text is no plan; the message names the first wrong field.
+            If the text is no plan, or was edited; the message names the first wrong field.
         """
         try:
-            return cls.model_validate_json(text)
+            document = json.loads(text)
+            digest = document.pop("digest", None) if isinstance(document, dict) else None
+            plan = cls.model_validate_json(json.dumps(document))
         except (ValidationError, LeptonError) as error:
             raise InvalidPlanError(explain_validation(error), where=where, fix="plan again, or undo the edit") from error
+        except (ValueError, RecursionError) as error:
+            raise InvalidPlanError("not valid JSON", where=where, fix="plan again, or undo the edit") from error
+        if digest != plan.digest:
+            raise InvalidPlanError("the plan was edited after it was made", where=where, fix="plan again, or undo the edit")
+        return plan
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -282,7 +296,9 @@ def explain_validation(error: Exception) -> str:
     """The first problem of a pydantic error in one clause; other errors as they are."""
     if not isinstance(error, ValidationError):
         return str(error)
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt name shows twice, as missing and as unknown; the unknown one is what a person typed.
+    first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
     place = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{place}: {first['msg']}{more}" if place else f"{first['msg']}{more}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 from lepton_dse import flow
@@ -50,7 +54,7 @@ def run(folder: Path, *, synthesis: bool) -> bool:
     graph = load_model(data_folder("models") / MODEL)
     runs = [(device, precision) for device in (*DEVICES, HOST) for precision in FORMATS]
     results = _Results()
-    with progress(3 + 2 * len(runs)) as step:
+    with progress(3 + 3 * len(runs)) as step:
         step("costing on all devices")
         results.costs = [flow.cost(graph, name) for name in target_names(unit=False)]
         step("measuring float accuracy")
@@ -61,16 +65,37 @@ def run(folder: Path, *, synthesis: bool) -> bool:
             results.plans[device, precision] = planned
             if device == DEVICES[0]:
                 results.accuracies[precision] = flow.accuracy(planned, held_out)
+        artefacts = {}
         for device, precision in runs:
-            step(f"emitting and verifying {precision} for {device}")
+            step(f"emitting {precision} for {device}")
             if results.plans[device, precision].predicted.feasible:
-                artefact = flow.emit(results.plans[device, precision], _place(folder, device, precision), data=held_out.take(_IMAGES))
-                checked = synthesis and (device, precision) in SYNTHESISED
-                results.verifications[device, precision] = flow.verify(artefact, synthesis=checked)
+                folder_of = _place(folder, device, precision)
+                artefacts[device, precision] = flow.emit(results.plans[device, precision], folder_of, data=held_out.take(_IMAGES))
+        step("verifying every design")
+        for key, verification in _verified(artefacts, synthesis=synthesis):
+            results.verifications[key] = verification
+            step(f"verified {key[1]} for {key[0]}")
+        results.verifications = {key: results.verifications[key] for key in artefacts}
         step("writing pictures and results")
         _write(folder, results)
     _show(graph, folder, results)
     return all(key in results.verifications and results.verifications[key].passed for key in results.plans)
+
+
+def _verified(artefacts: dict[tuple[str, str], Path], *, synthesis: bool) -> Iterator[tuple[tuple[str, str], flow.Verification]]:
+    """Verify artefacts side by side, a process a core: most of the time goes to compilers, simulators and synthesis."""
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        try:
+            # The synthesised ones take longest, so they start first.
+            ordered = sorted(artefacts, key=lambda key: key not in SYNTHESISED)
+            running = {
+                pool.submit(flow.verify, artefacts[key], synthesis=synthesis and key in SYNTHESISED): key for key in ordered
+            }
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _place(folder: Path, device: str, precision: str) -> Path:
@@ -119,7 +144,9 @@ def _show(graph: Graph, folder: Path, results: _Results) -> None:
         console.print(stage_table(planned.plan))
         console.print(resource_table(f"Resources of {device}, {precision}", planned.predicted.resources, target.resources()))
     for (device, precision), verification in results.verifications.items():
-        console.print(checks_table(f"{device}, {precision}: predicted beside observed on {_IMAGES} held-out images", verification.checks))
+        console.print(
+            checks_table(f"{device}, {precision}: predicted beside observed on {_IMAGES} held-out images", verification.checks)
+        )
     checks = [check for verification in results.verifications.values() for check in verification.checks]
     counts = {status: sum(check.status is status for check in checks) for status in CheckStatus}
     console.print(", ".join(f"{count} checks {status.value}" for status, count in counts.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
     """Make and write a plan; false where nothing fits."""
     target = load_target(asked.target)
     data = Dataset.read(asked.data) if asked.data is not None else None
+    if asked.measure < 0:
+        raise LeptonError(f"--measure {asked.measure}", fix="give a number of samples, or 0")
     if asked.measure and (data is None or data.y is None):
         raise LeptonError("--measure needs labelled data", fix="give --data an .npz file with x and y")
     graph = load_model(asked.model)
@@ -79,7 +82,7 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
             measured = {"float": flow.accuracy(graph, subset), asked.format: flow.accuracy(planned, subset)}
     planned.save(asked.output)
     if as_json:
-        print_json(planned.plan.model_dump(mode="json"))
+        print_json(json.loads(planned.plan.to_json()))
         return planned.predicted.feasible
     console = out()
     calibration = planned.plan.calibration
@@ -103,8 +106,9 @@ def explain(path: Path) -> bool:
     """Print why a plan is as it is; false where it does not fit."""
     planned = flow.read_plan(path)
     plan = planned.plan
-    target = load_target(plan.target)
+    target = flow.target_of_plan(planned)
     report = plan.predicted
+    advice = levers(plan, planned.bundle.graph, planned.lowered, target) if report.feasible else ()
     console = out()
     if plan.calibration is not None:
         kind = "real samples" if plan.calibration.source == "data" else "seeded noise"
@@ -125,6 +129,6 @@ def explain(path: Path) -> bool:
     else:
         console.print(op_cost_table(report))
     console.print("Next lever:")
-    for lever in levers(plan, planned.bundle.graph, planned.lowered, target):
+    for lever in advice:
         console.print(f"  {lever}")
     return True

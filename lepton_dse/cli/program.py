@@ -164,6 +164,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone; nothing is left to say to it
         sys.exit(0)
+    except RecursionError:
+        _complain("the file nests deeper than any that this program writes")
+        sys.exit(2)
     except MemoryError:
         _complain("not enough memory for this model")
         sys.exit(2)

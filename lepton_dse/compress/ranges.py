@@ -73,7 +73,7 @@ def activation_params(
     """
     if method is CalibrationMethod.PERCENTILE:
         return _params(*histogram.quantiles(_TAIL), form, symmetric)
-    if method is CalibrationMethod.MINMAX:
+    if method is CalibrationMethod.MINMAX or histogram.low == histogram.high:  # one value is counted in no bin
         return _params(histogram.low, histogram.high, form, symmetric)
     centres, counts = histogram.centres, histogram.counts.astype(np.float64)
     low, high = integer_bounds(form)

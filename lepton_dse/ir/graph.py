@@ -94,7 +94,7 @@ class Graph:
 
     @cached_property
     def networkx(self) -> nx.DiGraph:
-        """Read-only view of the digraph: a node per operation (its name; data ``op``), an edge per tensor passed on (data ``tensor``)."""
+        """Read-only digraph: a node per operation (its name; data ``op``), an edge per tensor passed on (data ``tensor``)."""
         return nx.freeze(self._digraph.copy())
 
     def op(self, name: str) -> Op:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lepton_dse.data import Dataset, Interval, top1
 from lepton_dse.errors import InvalidDataError
 from lepton_dse.ir.graph import Graph, LoweredGraph
+from lepton_dse.ir.semantics import evaluate as define
 from lepton_dse.reference import engine, fast
 
 __all__ = ["accuracy"]
@@ -20,8 +21,6 @@ def accuracy(graph: Graph, data: Dataset) -> Interval:
     """
     if data.y is None:
         raise InvalidDataError("has no labels", where="y", fix="add an integer array 'y' with one class a sample")
-    if isinstance(graph, LoweredGraph):
-        outputs = engine.run(graph, data.x, evaluate=fast.evaluate)
-    else:
-        outputs = engine.run(graph, data.x)
+    evaluate = fast.evaluate if isinstance(graph, LoweredGraph) else define
+    outputs = engine.run(graph, data.x, evaluate=evaluate)
     return top1(outputs[graph.outputs[0]], data.y)

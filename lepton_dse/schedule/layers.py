@@ -413,7 +413,9 @@ class _Walk:
                 self.layers[index] = replace(layer, rounding=replace(rounding, low=low, high=high))
                 # The streams from there on carry clipped values, which only the last of them shares with the graph.
                 self.layers[index:] = [replace(entry, tensor="") for entry in self.layers[index:]]
-                self.layers[-1] = replace(self.layers[-1], tensor=output.name)
+                # Behind a reshape or transpose the tensor's own order is not that of the stream.
+                if np.array_equal(stream.layout, channels_last(output.shape)[0]):
+                    self.layers[-1] = replace(self.layers[-1], tensor=output.name)
                 self.stream = replace(stream, tensor=output)
                 return
         self.refuse(

@@ -31,6 +31,8 @@ __all__ = ["FoldingSearch", "Option", "layer_options", "next_faster", "search_fo
 
 _RESOURCES = ("LUT", "FF", "DSP", "BRAM18")
 _OPTIMALITY = 1e-9  # HiGHS' relative gap; choices are integral, so any larger true gap is a different choice
+_EVENNESS = 0.02  # among equally fast designs, how near to the most even use of resources is near enough
+_SUM_WEIGHT = 0.05
 SPACE = "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every pool, products in DSP or LUT"
 
 
@@ -85,7 +87,7 @@ def layer_options(layer: Layer, family: rtl.Family, elements: int) -> tuple[Opti
 
 
 def search_foldings(chain: Chain, target: FpgaTarget, *, share: float = 1.0, slack: float = 1.0) -> FoldingSearch:
-    """Foldings with the least slowest stage that fit the device; among those, the least sum of resource shares.
+    """Foldings with the least slowest stage that fit the device; among those, the most even use of its resources.
 
     Parameters
     ----------
@@ -121,8 +123,7 @@ def search_foldings(chain: Chain, target: FpgaTarget, *, share: float = 1.0, sla
             low = middle + 1
         else:
             high, best = middle, found
-    if slack > 1:
-        best = _choose(options, int(bounds[high] * slack), budget) or best
+    best = _most_even(options, int(bounds[high] * slack), budget) or best
     reached = max(option.cycles for option in best)
     result = SearchResult(
         objective="cycles of the slowest stage",
@@ -171,6 +172,27 @@ def _choose(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.
     if solution.x is None:
         return None
     return [flat[index] for index in np.flatnonzero(solution.x > 0.5)]
+
+
+def _most_even(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64]) -> list[Option] | None:
+    """Of the choices within the bound and the budget, one whose fullest resource is about the least full; ties by the sum."""
+    efficient = [_efficient(layer, bound) for layer in options]
+    flat = [option for layer in efficient for option in layer]
+    amounts = np.array([option.resources for option in flat]).T / budget[:, None]
+    rows = _membership(efficient)
+    solution = milp(
+        np.append(_SUM_WEIGHT * amounts.sum(axis=0), 1.0),
+        integrality=np.append(np.ones(len(flat)), 0.0),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(np.hstack([rows, np.zeros((len(rows), 1))]), 1, 1),
+            LinearConstraint(np.hstack([amounts, -np.ones((len(_RESOURCES), 1))]), -np.inf, 0),
+        ],
+        options={"mip_rel_gap": _EVENNESS},
+    )
+    if solution.x is None:
+        return None
+    return [flat[index] for index in np.flatnonzero(solution.x[:-1] > 0.5)]
 
 
 def _membership(layers: Sequence[Sequence[Option]]) -> NDArray[np.float64]:

@@ -72,7 +72,13 @@ def machine_of(target: AnyTarget, precision: Precision) -> Machine:
         rate = (usable["DSP"] + usable["LUT"] / pairs) * target.clock_hz.value
         blocks = usable["BRAM18"]
         level = Level("bram", blocks * _BLOCK_BITS / 8, blocks * _PORT_BITS / 8 * target.clock_hz.value, None)
-        return Machine(rate if precision.is_integer else None, usable["LUT"] / precision.activations.bits * target.clock_hz.value, (level,), 0.0, mac_energy)
+        return Machine(
+            rate if precision.is_integer and rate > 0 else None,
+            usable["LUT"] / precision.activations.bits * target.clock_hz.value,
+            (level,),
+            0.0,
+            mac_energy,
+        )
     peak = target.peak(precision)
     plain = target.peak(Precision(FLOAT32, FLOAT32)) or max(target.peaks, key=lambda entry: entry.mac_per_s.value)
     levels = tuple(
@@ -84,8 +90,8 @@ def machine_of(target: AnyTarget, precision: Precision) -> Machine:
         )
         for level in target.levels
     )
-    rate = None if peak is None else peak.mac_per_s.value
-    return Machine(rate, plain.mac_per_s.value, levels, target.launch_s.value, mac_energy)
+    fastest = None if peak is None else peak.mac_per_s.value
+    return Machine(fastest, plain.mac_per_s.value, levels, target.launch_s.value, mac_energy)
 
 
 def roofline(graph: Graph, target: AnyTarget, precision: Precision, batch: int) -> CostReport:
@@ -144,8 +150,8 @@ def _op_cost(graph: Graph, op: Op, machine: Machine, precision: Precision, absor
     else:
         traffic, n, launch = _traffic(graph, op, precision), nest.iterations, machine.launch
     rate = machine.rate if nest.multiplies else machine.other_rate
-    arithmetic = n / rate if rate else 0.0
-    times = {ARITHMETIC: arithmetic} | {level.name: traffic / level.bandwidth for level in machine.levels}
+    arithmetic = _ratio(n, rate or 0.0)
+    times = {ARITHMETIC: arithmetic} | {level.name: _ratio(traffic, level.bandwidth) for level in machine.levels}
     slowest = max(times, key=times.__getitem__)
     total = launch + times[slowest]
     energy = None
@@ -161,6 +167,11 @@ def _op_cost(graph: Graph, op: Op, machine: Machine, precision: Precision, absor
         utilization=arithmetic / total if total > 0 else 0.0,
         traffic_bytes={level.name: traffic for level in machine.levels},
     )
+
+
+def _ratio(amount: float, rate: float) -> float:
+    """Time at a rate; 0 at a rate of 0, where the report holds a violation instead."""
+    return amount / rate if rate > 0 else 0.0
 
 
 def _traffic(graph: Graph, op: Op, precision: Precision) -> float:

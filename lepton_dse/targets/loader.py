@@ -56,8 +56,10 @@ def load_target(name: str | Path) -> AnyTarget:
         path = found
     try:
         document: dict[str, Any] = tomllib.loads(read_text(path, limit_bytes=1 << 20))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidTargetError(f"not valid TOML: {error}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:  # besides TOMLDecodeError: numbers too long, lists too deep
+        raise InvalidTargetError(
+            f"not valid TOML: {error}", where=str(path), fix="see the shipped files under hwmodels/"
+        ) from error
     document.setdefault("name", _name(path))
     try:
         return _ADAPTER.validate_python(document)

@@ -25,6 +25,7 @@ __all__ = [
     "MemoryLevel",
     "Peak",
     "Quantity",
+    "Rate",
     "Source",
     "SourceKind",
     "TpuTarget",
@@ -63,6 +64,12 @@ class Quantity(_Frozen):
     """Name of an entry of ``sources``."""
 
 
+class Rate(Quantity):
+    """A number that time is divided by or that divides it: never 0."""
+
+    value: Annotated[FiniteFloat, Field(gt=0)]
+
+
 class Peak(_Frozen):
     """Greatest arithmetic rate for one pair of formats over the whole device."""
 
@@ -70,7 +77,7 @@ class Peak(_Frozen):
     """Formats as in a plan: ``float32``, ``bfloat16``, ``int8`` ..."""
     unit: str
     """The unit that computes at this rate: ``tensor core``, ``mxu``, ``fma`` ..."""
-    mac_per_s: Quantity
+    mac_per_s: Rate
     """Multiply-accumulates a second."""
 
     @field_validator("format")
@@ -85,7 +92,7 @@ class MemoryLevel(_Frozen):
 
     name: str
     capacity_bytes: Quantity
-    bandwidth_byte_per_s: Quantity
+    bandwidth_byte_per_s: Rate
     energy_j_per_byte: Quantity | None = None
 
 
@@ -145,7 +152,7 @@ class _Processor(BaseTarget):
         return self
 
     def peak(self, precision: Precision) -> Peak | None:
-        """The fastest peak that computes `precision` exactly: the same kind of numbers, at least as wide; None if there is none."""
+        """The fastest peak that computes `precision` exactly: the same kind of numbers, at least as wide; None if none does."""
         fitting = [peak for peak in self.peaks if _holds(Precision.parse(peak.format), precision)]
         return max(fitting, key=lambda peak: peak.mac_per_s.value, default=None)
 
@@ -155,7 +162,7 @@ class GpuTarget(_Processor):
 
     family: Literal["gpu"]
     sm_count: Quantity
-    clock_hz: Quantity
+    clock_hz: Rate
     shared_bytes_per_sm: Quantity
     register_bytes_per_sm: Quantity
     max_threads_per_sm: Quantity
@@ -171,7 +178,7 @@ class TpuTarget(_Processor):
     array_columns: Quantity
     array_count: Quantity
     """Systolic arrays on one chip."""
-    clock_hz: Quantity
+    clock_hz: Rate
     link_byte_per_s: Quantity | None = None
     """One interconnect link, one direction."""
     link_count: Quantity | None = None
@@ -182,7 +189,7 @@ class CpuTarget(_Processor):
 
     family: Literal["cpu"]
     core_count: Quantity
-    clock_hz: Quantity
+    clock_hz: Rate
     """All cores busy."""
     simd_bits: Quantity
     fma_ports: Quantity
@@ -211,7 +218,7 @@ class FpgaTarget(BaseTarget):
     family: Literal["fpga"]
     fabric: Literal["xc7", "ecp5"]
     """Synthesis family whose mapping rules hold."""
-    clock_hz: Quantity
+    clock_hz: Rate
     """Clock that predicted seconds assume."""
     lut: Quantity
     ff: Quantity

@@ -77,7 +77,7 @@ def open_artefact(folder: Path) -> Artefact:
         manifest = json.loads(read_text(folder / MANIFEST))
         listed = {str(name): str(digest) for name, digest in manifest["files"].items()}
         emitter = str(manifest["emitter"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidPlanError("the manifest is damaged", where=str(folder / MANIFEST), fix="emit it again") from error
     for name, digest in listed.items():
         path = inside(folder, name)
@@ -85,6 +85,11 @@ def open_artefact(folder: Path) -> Artefact:
             raise InvalidPlanError("the file is missing", where=str(path), fix="emit the artefact again")
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise InvalidPlanError("the file was changed after it was emitted", where=str(path), fix="emit the artefact again")
+    # Folders whose files are read by pattern hold nothing else; tools leave their own files beside the others.
+    for place in sorted({path.parent for path in map(Path, listed)} - {Path(), Path("tb")}):
+        for path in sorted((folder / place).iterdir()):
+            if path.is_file() and (place / path.name).as_posix() not in listed:
+                raise InvalidPlanError("the file was added after it was emitted", where=str(path), fix="emit the artefact again")
     for name in (PLAN_FILE, f"{GRAPH_FOLDER}/graph.json"):
         if name not in listed:
             raise InvalidPlanError(f"the manifest does not list {name}", where=str(folder), fix="emit the artefact again")

@@ -89,7 +89,8 @@ def _different(graph: LoweredGraph, name: str, expected: NDArray[np.generic], ob
     if any(isinstance(op.attributes, _TRANSCENDENTAL) for op in graph.ops) and graph.tensors[name].format.is_float:
         difference: NDArray[np.floating] = np.abs(expected.astype(np.float64) - observed.astype(np.float64))
         return ~(difference <= _FLOAT_BOUND)
-    return expected != observed
+    different: NDArray[np.bool_] = expected != observed
+    return different
 
 
 def _first_wrong(artefact: Artefact, binary: Path, sample: int, folder: Path) -> str:

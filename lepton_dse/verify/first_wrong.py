@@ -55,7 +55,8 @@ def explain(artefact: Artefact, frame: int) -> str:
         for index, (cycle, word) in enumerate(observed):
             if index < len(expected) and word != expected[index]:
                 place = f"layer '{stage.layer.name}' word {index} (sample {index * (frame + 1) // len(expected)})"
-                return f"{place} in cycle {cycle}: {word:#x}, expected {expected[index]:#x}"
+                shown = "unknown bits" if word < 0 else f"{word:#x}"
+                return f"{place} in cycle {cycle}: {shown}, expected {expected[index]:#x}"
         if len(observed) < len(expected):
             return f"layer '{stage.layer.name}' stopped after {len(observed)} of {len(expected)} words"
     return f"sample {frame}: every stage agrees with the reference in Icarus Verilog"

@@ -11,7 +11,7 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.verify.artefact import Artefact
 from lepton_dse.verify.simulators import run_yosys
 
-__all__ = ["RESOURCE_BANDS", "count_cells", "synthesise", "synthesis_command"]
+__all__ = ["RESOURCE_BANDS", "count_cells", "synthesis_command", "synthesise"]
 
 RESOURCE_BANDS = {"LUT": 0.25, "FF": 0.15, "DSP": 0.0, "BRAM18": 0.0}
 """Relative error that an estimate may have: block primitives are counted exactly, logic by closed forms."""

@@ -40,8 +40,21 @@ def build_verilated(sources: Sequence[Path], main: Path, top: str, folder: Path)
         If the design does not build; the message carries the first error line.
     """
     command = [
-        *(str(verilator_binary()), "--cc", "--exe", "--build", "-O3", "--x-assign", "unique", "--x-initial", "unique"),
-        *("-Wno-fatal", "-CFLAGS", "-O2 -std=c++17", "--top-module", top, "-Mdir", str(folder), "-o", "sim"),
+        *(str(verilator_binary()), "--cc", "--exe", "--build", "--build-jobs", "0", "--x-assign", "unique"),
+        # A model runs for milliseconds to seconds, so compiling it well costs more than it gives.
+        *(
+            "--x-initial",
+            "unique",
+            "-Wno-fatal",
+            "-CFLAGS",
+            "-O1 -std=c++17",
+            "--top-module",
+            top,
+            "-Mdir",
+            str(folder),
+            "-o",
+            "sim",
+        ),
         *(str(path.resolve()) for path in (*sources, main)),
     ]
     environment = {**os.environ, **verilator_environment()}

@@ -9,7 +9,7 @@ from importlib.resources import files as package_files
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_dse.emit.artefact import Emitter, EmitRequest
+from lepton_dse.emit.artefact import EmitRequest, Emitter
 from lepton_dse.emit.verilog.images import hex_lines, words
 from lepton_dse.emit.verilog.top import TOP, axis_width, design_modules, memory_files, top_module
 from lepton_dse.emit.writer import Writer
@@ -128,12 +128,14 @@ def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
     resources = request.plan.predicted.resources
     out.lines(f"| {name} | {amount:g} |" for name, amount in sorted(resources.items()))
     out.line()
-    out.line(
-        f"Input: {schedule.input_beats} words a frame, {schedule.input_lanes} elements of {schedule.input_bits} bits a word, from"
+    ends = (
+        ("Input", schedule.input_beats, schedule.input_lanes, schedule.input_bits, chain.input),
+        ("Output", schedule.output_beats, schedule.output_lanes, schedule.output_bits, chain.output),
     )
-    out.line(f"tensor `{chain.input.name}` {list(chain.input.shape)}, channels last. Output: {schedule.output_beats} words of")
-    out.line(
-        f"{schedule.output_lanes} elements of {schedule.output_bits} bits, tensor `{chain.output.name}` {list(chain.output.shape)}."
-    )
+    for name, beats, lanes, bits, tensor in ends:
+        shape = " x ".join(map(str, tensor.shape))
+        out.line(
+            f"{name}: {beats} words a frame of {lanes} elements of {bits} bits: tensor `{tensor.name}`, {shape}, channels last."
+        )
     out.line("Elements are two's complement; element 0 is in the least significant bits.")
     return out.text()
