@@ -96,7 +96,8 @@ def open_artefact(folder: Path) -> Artefact:
     graph = read_graph(folder / GRAPH_FOLDER)
     if not isinstance(graph, LoweredGraph):
         raise InvalidPlanError("the graph is not a lowered one", where=str(folder / GRAPH_FOLDER), fix="emit it again")
-    return Artefact(folder, emitter, Plan.read(folder / PLAN_FILE), graph)
+    # Tools run with the folder as their working directory, so a relative path would no longer lead there.
+    return Artefact(folder.resolve(), emitter, Plan.read(folder / PLAN_FILE), graph)
 
 
 def compare(name: str, predicted: float, observed: float, tolerance: float = 0.0, reason: str = "") -> Check:
