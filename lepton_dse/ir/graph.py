@@ -25,10 +25,12 @@ from lepton_dse.ir.loops import LoopNest, loop_nest
 from lepton_dse.ir.ops import Attributes, Op
 from lepton_dse.ir.shapes import infer
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.numerics.formats import NumberFormat
+from lepton_dse.numerics.formats import FLOAT32, NumberFormat
 from lepton_dse.numerics.quantize import QuantParams
 
 __all__ = ["Graph", "GraphBuilder", "LoweredGraph"]
+
+_SLAB = 1 << 18  # elements hashed at once
 
 
 class Graph:
@@ -158,7 +160,10 @@ class Graph:
         for key in sorted(self._constants):
             value = self._constants[key]
             hasher.update(f"{key}:{value.dtype.str}:{value.shape}".encode())
-            hasher.update(np.ascontiguousarray(value).data)
+            # In slabs: a constant that only repeats one value is never written out in full.
+            slabs = np.nditer(value, ["external_loop", "buffered", "zerosize_ok"], order="C", buffersize=_SLAB)
+            for slab in slabs:
+                hasher.update(np.ascontiguousarray(slab).data)
         return hasher.hexdigest()
 
     def with_batch(self, batch: int) -> Graph:
@@ -268,7 +273,7 @@ class GraphBuilder:
 
     def input(self, name: str, shape: tuple[int, ...], form: NumberFormat | None = None, quant: QuantParams | None = None) -> str:
         """Declare a graph input; returns its name."""
-        self._declare(Tensor(name, shape, form, quant) if form else Tensor(name, shape))
+        self._declare(Tensor(name, shape, form or FLOAT32, quant))
         self._inputs.append(name)
         return name
 

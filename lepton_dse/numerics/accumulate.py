@@ -1,4 +1,4 @@
-"""Exact integer matrix products through floating-point BLAS.
+"""Exact integer matrix products and requantisation through floating-point units.
 
 A product of integers below 2**a and 2**w is exact in a float with p significand bits as long as every partial sum stays at
 or below 2**p. The inner dimension is cut into blocks for which that holds, and the blocks are added as integers.
@@ -6,12 +6,17 @@ or below 2**p. The inner dimension is cut into blocks for which that holds, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exact_block", "exact_matmul"]
+__all__ = ["exact_block", "exact_cuts", "exact_matmul", "rescale"]
 
 _FLOAT32_BITS, _FLOAT64_BITS = 24, 53
+_SHORTEST = 64  # below that many products the additions between blocks cost more than the wider type
+_CHUNK = 1 << 14  # elements rescaled at a time: a few arrays of doubles that stay in the nearest cache levels
 
 
 def exact_block(x_peak: int, w_peak: int) -> tuple[type[np.floating], int]:
@@ -22,9 +27,51 @@ def exact_block(x_peak: int, w_peak: int) -> tuple[type[np.floating], int]:
     """
     product = max(x_peak, 1) * max(w_peak, 1)
     single = (1 << _FLOAT32_BITS) // product
-    if single >= 64:
+    if single >= _SHORTEST:
         return np.float32, single
     return np.float64, max(1, (1 << _FLOAT64_BITS) // product)
+
+
+def exact_cuts(x_peak: int, w: NDArray[np.integer]) -> tuple[type[np.floating], tuple[slice, ...]]:
+    """The float type and the blocks of the inner dimension for which products with *these* weights are exact.
+
+    No partial sum of a column exceeds ``x_peak * sum(|w|)``, which for weights that are mostly small allows far longer
+    blocks than their peak does.
+
+    Parameters
+    ----------
+    x_peak : int
+        Greatest ``|x|``.
+    w : ndarray of int, shape (..., K, N)
+        Weights; leading axes are products of their own under the same blocks.
+
+    Returns
+    -------
+    type
+        float32 where its blocks are long enough to pay, else float64.
+    tuple of slice
+        Blocks that cover ``range(K)`` in order.
+    """
+    magnitude = np.abs(w.astype(np.float64))
+    inner = w.shape[-2]
+    peak = max(x_peak, 1)
+    block, fits = inner, _block_fits(magnitude, peak, inner, _FLOAT32_BITS)
+    while not fits and block > _SHORTEST:
+        block = -(-block // 2)
+        fits = _block_fits(magnitude, peak, block, _FLOAT32_BITS)
+    if fits:
+        return np.float32, _blocks(inner, block)
+    block = min(inner, max(1, (1 << _FLOAT64_BITS) // (peak * max(int(magnitude.max(initial=0)), 1))))
+    return np.float64, _blocks(inner, block)
+
+
+def _block_fits(magnitude: NDArray[np.float64], peak: int, block: int, significand: int) -> bool:
+    sums = np.add.reduceat(magnitude, np.arange(0, magnitude.shape[-2], block), axis=-2)
+    return bool(sums.max(initial=0) * peak <= 1 << significand)
+
+
+def _blocks(inner: int, block: int) -> tuple[slice, ...]:
+    return tuple(slice(start, min(start + block, inner)) for start in range(0, inner, block))
 
 
 def exact_matmul(x: NDArray[np.floating], w: NDArray[np.floating], block: int) -> NDArray[np.floating] | NDArray[np.int64]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from lepton_dse.data import Interval
 from lepton_dse.ir.graph import Graph
-from lepton_dse.plan import Check, CheckStatus, CostReport, Plan
+from lepton_dse.plan import Check, CheckStatus, CostReport, Plan, Violation
 from lepton_dse.report.text import count, scaled, seconds, share
 
 __all__ = [
@@ -66,7 +66,7 @@ def cost_table(title: str, reports: Sequence[CostReport]) -> Table:
             scaled(report.peak_bytes, "B"),
             report.bound_by,
             report.evidence.value,
-            "yes" if report.feasible else f"no: {report.violations[0]}",
+            "yes" if report.feasible else f"no: {_lacking(report.violations[0])}",
         )
     return table
 
@@ -79,6 +79,11 @@ def op_cost_table(report: CostReport) -> Table:
         part, peak = share(op.latency_s / total), share(op.utilization)
         table.add_row(op.name, op.kind, count(op.macs), seconds(op.latency_s), part, peak, op.bound_by)
     return table
+
+
+def _lacking(violation: Violation) -> str:
+    """A violation in a few words; the levers are for where there is room."""
+    return f"{violation.what} {scaled(violation.demand, violation.unit)} > {scaled(violation.bound, violation.unit)}"
 
 
 def plan_table(plans: Sequence[Plan]) -> Table:

@@ -141,9 +141,17 @@ def test_unsupported_operations_are_listed_as_json(lepton: Any, tmp_path: Path) 
 
 
 def test_a_huge_model_is_costed_without_its_memory(lepton: Any, tmp_path: Path) -> None:
-    path = saved(tmp_path, model_of([helper.make_node("Relu", ["x"], ["y"], name="r")], [], (1, 1, 10**6, 10**6)))
+    path = saved(tmp_path, model_of([helper.make_node("Relu", ["x"], ["y"], name="r")], [], (1, 1, 1 << 16, 1 << 15)))
     result = lepton("cost", path, "--target", "unit-cpu", "--json")
-    assert result.document["results"][0]["ops"][0]["traffic_bytes"]["dram"] == 2 * 10**12
+    assert result.document["results"][0]["ops"][0]["traffic_bytes"]["dram"] == 2 << 31
+
+
+def test_too_little_memory_is_one_line(lepton: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lepton_dse.compress.quantize.noise", exhausted)
+    path = saved(tmp_path, conv(numpy_helper.from_array(np.ones((2, 1, 3, 3), np.float32), "w")))
     assert "memory" in lepton("plan", path, "--target", "unit-cpu", "-o", tmp_path / "plan.json").complaint
 
 
