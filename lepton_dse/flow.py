@@ -17,7 +17,7 @@ from lepton_dse.compress import quantize as ptq
 from lepton_dse.data import Dataset, Interval
 from lepton_dse.emit.artefact import EmitRequest, Emitter, finish
 from lepton_dse.errors import InvalidPlanError, LeptonError
-from lepton_dse.files import write_bytes, write_folder, write_text
+from lepton_dse.files import read_text, write_bytes, write_folder, write_text
 from lepton_dse.ir.graph import Graph, LoweredGraph
 from lepton_dse.lower import lower, lower_bundle
 from lepton_dse.numerics.formats import Precision
@@ -29,7 +29,7 @@ from lepton_dse.schedule.stream import foldings_of, stream_schedule
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.sim.stream import stall_case
-from lepton_dse.targets import AnyTarget, FpgaTarget, load_target
+from lepton_dse.targets import AnyTarget, FpgaTarget, load_target, target_from_json, target_to_json
 from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
 
 __all__ = [
@@ -53,16 +53,18 @@ _STALL_FRAMES = 4
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A plan with its bundle: all that emission needs.
+    """A plan with its bundle and its hardware model: all that emission needs.
 
     Parameters
     ----------
     plan : Plan
     bundle : Bundle
+    target : AnyTarget
     """
 
     plan: Plan
     bundle: Bundle
+    target: AnyTarget
 
     @property
     def lowered(self) -> LoweredGraph:
@@ -75,7 +77,7 @@ class PlannedModel:
         return self.plan.predicted
 
     def save(self, path: Path) -> None:
-        """Write the plan to `path` and the bundle beside it under ``bundles/<digest>/``.
+        """Write the plan to `path`, and beside it ``bundles/<digest>/`` and ``targets/<digest>.json``.
 
         Raises
         ------
@@ -85,6 +87,7 @@ class PlannedModel:
         folder = _bundle_folder(path, self.plan.bundle_digest)
         for name, data in self.bundle.to_files().items():
             write_bytes(folder / name, data)
+        write_text(_target_file(path, self.plan.target_digest), target_to_json(self.target))
         write_text(path, self.plan.to_json())
 
 
@@ -110,8 +113,12 @@ def _bundle_folder(path: Path, digest: str) -> Path:
     return path.parent / "bundles" / digest
 
 
+def _target_file(path: Path, digest: str) -> Path:
+    return path.parent / "targets" / f"{digest}.json"
+
+
 def read_plan(path: Path) -> PlannedModel:
-    """Read a plan and its bundle.
+    """Read a plan, its bundle and its hardware model.
 
     Raises
     ------
@@ -119,27 +126,17 @@ def read_plan(path: Path) -> PlannedModel:
         If either is missing, damaged or edited.
     """
     plan = Plan.read(path)
-    return PlannedModel(plan, Bundle.read(_bundle_folder(path, plan.bundle_digest), digest=plan.bundle_digest))
+    bundle = Bundle.read(_bundle_folder(path, plan.bundle_digest), digest=plan.bundle_digest)
+    stored = _target_file(path, plan.target_digest)
+    target = target_from_json(read_text(stored), where=str(stored))
+    if target.digest != plan.target_digest:
+        raise InvalidPlanError("not the hardware model that the plan was made with", where=str(stored), fix="plan again")
+    return PlannedModel(plan, bundle, target)
 
 
 def target_of(target: str | Path | AnyTarget) -> AnyTarget:
     """A hardware model given by name, by file or as itself."""
     return load_target(target) if isinstance(target, str | Path) else target
-
-
-def target_of_plan(planned: PlannedModel, target: str | Path | AnyTarget | None = None) -> AnyTarget:
-    """The hardware model that a plan was made for, found by its name unless given.
-
-    Raises
-    ------
-    InvalidPlanError
-        If it is not the very same any more.
-    """
-    plan = planned.plan
-    hardware = target_of(target if target is not None else plan.target)
-    if hardware.digest != plan.target_digest:
-        raise InvalidPlanError("the hardware model has changed since the plan was made", where=plan.target, fix="plan again")
-    return hardware
 
 
 def cost(graph: Graph, target: str | Path | AnyTarget, *, format: str = "int8", batch: int = 1) -> CostReport:
@@ -235,7 +232,7 @@ def plan_bundle(
         ops=draft.ops,
         predicted=draft.predicted,
     )
-    return PlannedModel(decided, bundle)
+    return PlannedModel(decided, bundle, target)
 
 
 def emitters_for(family: str) -> tuple[Emitter, ...]:
@@ -249,7 +246,6 @@ def emit(
     planned: PlannedModel,
     folder: str | Path,
     *,
-    target: str | Path | AnyTarget | None = None,
     emitter: str | None = None,
     data: Dataset | None = None,
 ) -> Path:
@@ -260,8 +256,6 @@ def emit(
     planned : PlannedModel
     folder : str or Path
         New, empty, or holding an earlier artefact.
-    target : str, Path or hardware model, optional
-        The plan's own target where that is not found by name; it must be the very same.
     emitter : str, optional
         The family's own by default.
     data : Dataset, optional
@@ -275,29 +269,30 @@ def emit(
     Raises
     ------
     InvalidPlanError
-        If the plan is not feasible, or its target has changed.
+        If the plan is not feasible.
     LeptonError
         If no emitter serves, or writing fails; an earlier artefact is then left whole.
     """
     plan = planned.plan
-    hardware = target_of_plan(planned, target)
     if not plan.predicted.feasible:
         raise InvalidPlanError(
             f"the plan does not fit: {plan.predicted.violations[0]}", where=plan.target, fix="see 'lepton explain'"
         )
-    serving = emitters_for(hardware.family)
+    serving = emitters_for(planned.target.family)
     chosen = next((entry for entry in serving if emitter in (None, entry.name)), None)
     if chosen is None:
-        known = ", ".join(entry.name for entry in serving) or "none"
-        raise LeptonError(f"no emitter '{emitter}' for {hardware.family} targets", fix=f"known: {known}")
-    request = _request(planned, hardware, data)
+        asked = f"no emitter '{emitter}'" if emitter else "no emitter"
+        known = ", ".join(entry.name for entry in serving)
+        fix = f"known: {known}" if known else "plan for an fpga or a cpu target"
+        raise LeptonError(f"{asked} for {planned.target.family} targets", fix=fix)
+    request = _request(planned, data)
     out = Path(folder)
     write_folder(out, finish(chosen, request))
     return out
 
 
-def _request(planned: PlannedModel, target: AnyTarget, data: Dataset | None) -> EmitRequest:
-    graph = planned.lowered
+def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
+    graph, target = planned.lowered, planned.target
     x = data.x if data is not None else planned.bundle.samples
     if not isinstance(target, FpgaTarget):
         return EmitRequest(planned.plan, graph, make_vectors(graph, x))

@@ -13,11 +13,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 __all__ = ["out", "print_json", "progress"]
 
@@ -34,6 +37,17 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, allow_nan=False))
 
 
+class _Rate(ProgressColumn):
+    """Steps a second, or seconds a step where they are slower than that."""
+
+    def render(self, task: Task) -> Text:
+        """Text of the column."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
+
+
 @contextmanager
 def progress(total: int | None = None) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr; yields a function that names the next step.
@@ -43,9 +57,9 @@ def progress(total: int | None = None) -> Iterator[Callable[[str], None]]:
     total : int, optional
         Steps in all, where that is known: the bar then shows how many are done and the time left.
     """
-    columns = [SpinnerColumn(), TextColumn("{task.description}")]
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if total is not None:
-        columns += [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        columns += [BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)

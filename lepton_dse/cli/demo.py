@@ -20,7 +20,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import CheckStatus, CostReport
 from lepton_dse.report.dataflow import dataflow_svg
 from lepton_dse.report.tables import accuracy_table, checks_table, cost_table, ops_table, plan_table, resource_table, stage_table
-from lepton_dse.targets import FpgaTarget, load_target, target_names
+from lepton_dse.targets import FpgaTarget, target_names
 
 __all__ = ["run"]
 
@@ -133,10 +133,10 @@ def _show(graph: Graph, folder: Path, results: _Results) -> None:
     console.print(ops_table(graph))
     console.print(cost_table(f"{graph.name}, int8, batch 1, before planning", results.costs))
     console.print(accuracy_table("Accuracy on held-out digits, integer-exact", results.accuracies))
-    streaming = {key: planned for key, planned in results.plans.items() if isinstance(load_target(key[0]), FpgaTarget)}
+    streaming = {key: planned for key, planned in results.plans.items() if isinstance(planned.target, FpgaTarget)}
     console.print(plan_table([planned.plan for planned in streaming.values()]))
     for (device, precision), planned in streaming.items():
-        target = load_target(device)
+        target = planned.target
         assert isinstance(target, FpgaTarget), "only streaming plans are listed"
         if not planned.predicted.feasible:
             console.print(f"{device} {precision} does not fit: {planned.predicted.violations[0]}")

@@ -106,7 +106,7 @@ def explain(path: Path) -> bool:
     """Print why a plan is as it is; false where it does not fit."""
     planned = flow.read_plan(path)
     plan = planned.plan
-    target = flow.target_of_plan(planned)
+    target = planned.target
     report = plan.predicted
     advice = levers(plan, planned.bundle.graph, planned.lowered, target) if report.feasible else ()
     console = out()

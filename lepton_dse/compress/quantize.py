@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.bundle import Bundle, Scale
-from lepton_dse.compress.groups import scale_groups
+from lepton_dse.compress.groups import absorbed_clip, scale_groups
 from lepton_dse.compress.ranges import Histogram, activation_params, weight_params
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.numerics.formats import Precision
+from lepton_dse.numerics.quantize import MULTIPLIER_BITS, QuantParams
 from lepton_dse.plan import Calibration, CalibrationMethod
 from lepton_dse.reference.engine import steps
 
@@ -22,6 +23,7 @@ __all__ = ["noise", "quantize", "weight_axis"]
 
 _BATCH = 64
 _NOISE_SAMPLES = 64
+_BIAS_BITS = 40
 
 
 def noise(graph: Graph, seed: int, samples: int = _NOISE_SAMPLES) -> Dataset:
@@ -106,7 +108,31 @@ def quantize(
         for group, histogram in histograms.items()
     }
     scales.update({name: Scale(precision.activations, params[group]) for name, group in groups.items() if group in params})
+    _make_room_for_biases(graph, scales)
     return Bundle(graph, scales), Calibration(method=method, samples=len(data), source=source)
+
+
+def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
+    """Raise the weight scales of channels whose bias dwarfs their weights, so that the bias outlives the requantisation.
+
+    All channels of an operation share one shift, so a channel of very small scale has a multiplier of few bits, and a bias
+    of very many accumulator units: times an error of half a unit of the multiplier, the bias goes wrong by more than the
+    output's step beta_y. The error stays below half a step while ``|bias| <= beta_w[c] * beta_y * 2**17 / max(beta_w)``, and
+    the bias within an accumulator of 40 bits while ``|bias| <= beta_x * beta_w[c] * 2**40``. Weights that small are coarser
+    then, by less than the coarseness that the channel of greatest weights has anyway.
+    """
+    for op in graph.ops:
+        axis = weight_axis(op)
+        if axis is None or len(op.inputs) < 3 or op.inputs[1] not in scales or op.inputs[0] not in scales:
+            continue
+        clip = absorbed_clip(graph, op)
+        x, w, y = scales[op.inputs[0]], scales[op.inputs[1]], scales[op.output if clip is None else clip.output]
+        bias = np.abs(np.asarray(graph.constants[op.inputs[2]], np.float64))
+        beta = np.asarray(w.params.beta, np.float64)
+        least = bias * max(beta.max() / (y.params.beta[0] * 2.0**MULTIPLIER_BITS), 2.0**-_BIAS_BITS / x.params.beta[0])
+        raised = np.maximum(beta, least).astype(np.float32)
+        params = QuantParams(tuple(float(value) for value in raised), 0, w.params.axis)
+        scales[op.inputs[1]] = Scale(w.format, params)
 
 
 def _histograms(graph: Graph, x: NDArray[np.float32], groups: Mapping[str, str]) -> dict[str, Histogram]:

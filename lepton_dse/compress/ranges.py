@@ -24,6 +24,7 @@ __all__ = ["Histogram", "activation_params", "weight_params"]
 _BINS = 4096
 _SHRINK = np.linspace(0.2, 1.0, 81)  # candidate ranges for the least mean square error, as shares of the full range
 _TAIL = 1e-4  # share of values that the percentile method leaves out at either end
+_TINY = float(np.finfo(np.float32).tiny)
 _WEIGHT_ROWS = 4096  # channels whose candidates are compared at once, to bound memory
 
 
@@ -38,7 +39,8 @@ class Histogram:
     def add(self, values: NDArray[np.floating]) -> None:
         """Count `values`, of any shape, all within the ends."""
         if self.high > self.low:
-            self.counts += np.histogram(values, bins=_BINS, range=(self.low, self.high))[0]
+            # In double precision, since the ends may be a few float32 apart.
+            self.counts += np.histogram(values.astype(np.float64), bins=_BINS, range=(self.low, self.high))[0]
 
     @property
     def centres(self) -> NDArray[np.float32]:
@@ -105,7 +107,8 @@ def weight_params(weights: NDArray[np.floating], axis: int, form: NumberFormat, 
     rows = np.moveaxis(np.asarray(weights, np.float32), axis, 0).reshape(weights.shape[axis], -1)
     limit = integer_bounds(form)[1]
     peak = np.abs(rows).max(axis=1).astype(np.float64)
-    peak[peak == 0] = 1.0  # an all-zero channel quantises to zeros under any scale
+    # An all-zero channel quantises to zeros under any scale; a larger one would cost the others multiplier bits.
+    peak[peak == 0] = peak.max() or 1.0
     if method is not CalibrationMethod.MSE:
         return QuantParams(_exact(peak / limit), 0, axis)
     best = np.full(len(rows), np.inf)
@@ -113,7 +116,7 @@ def weight_params(weights: NDArray[np.floating], axis: int, form: NumberFormat, 
     for start in range(0, len(rows), _WEIGHT_ROWS):
         block, span = rows[start : start + _WEIGHT_ROWS], peak[start : start + _WEIGHT_ROWS]
         for share in _SHRINK:
-            beta = (span * share / limit).astype(np.float32)[:, None]
+            beta = np.maximum(span * share / limit, _TINY).astype(np.float32)[:, None]
             error = ((np.clip(np.rint(block / beta), -limit, limit) * beta - block) ** 2).sum(axis=1)
             better = error < best[start : start + _WEIGHT_ROWS]
             best[start : start + _WEIGHT_ROWS][better] = error[better]
@@ -136,8 +139,7 @@ def _params(low: float, high: float, form: NumberFormat, symmetric: bool) -> Qua
 
 def _exact(values: Iterable[float]) -> tuple[float, ...]:
     """Rounded to float32 and kept above its smallest normal, so that a scale is the same number everywhere."""
-    tiny = float(np.finfo(np.float32).tiny)
-    return tuple(max(float(np.float32(value)), tiny) for value in values)
+    return tuple(max(float(np.float32(value)), _TINY) for value in values)
 
 
 def _least(error: Callable[[float], float], candidates: NDArray[np.float64]) -> float:

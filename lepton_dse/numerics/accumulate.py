@@ -1,4 +1,4 @@
-"""Exact integer matrix products and requantisation through floating-point units.
+"""Exact integer matrix products through floating-point BLAS.
 
 A product of integers below 2**a and 2**w is exact in a float with p significand bits as long as every partial sum stays at
 or below 2**p. The inner dimension is cut into blocks for which that holds, and the blocks are added as integers.
@@ -6,17 +6,13 @@ or below 2**p. The inner dimension is cut into blocks for which that holds, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exact_block", "exact_cuts", "exact_matmul", "rescale"]
+__all__ = ["exact_block", "exact_block_of", "exact_matmul"]
 
 _FLOAT32_BITS, _FLOAT64_BITS = 24, 53
 _SHORTEST = 64  # below that many products the additions between blocks cost more than the wider type
-_CHUNK = 1 << 14  # elements rescaled at a time: a few arrays of doubles that stay in the nearest cache levels
 
 
 def exact_block(x_peak: int, w_peak: int) -> tuple[type[np.floating], int]:
@@ -32,46 +28,27 @@ def exact_block(x_peak: int, w_peak: int) -> tuple[type[np.floating], int]:
     return np.float64, max(1, (1 << _FLOAT64_BITS) // product)
 
 
-def exact_cuts(x_peak: int, w: NDArray[np.integer]) -> tuple[type[np.floating], tuple[slice, ...]]:
-    """The float type and the blocks of the inner dimension for which products with *these* weights are exact.
+def exact_block_of(x_peak: int, w: NDArray[np.integer]) -> tuple[type[np.floating], int]:
+    """As :func:`exact_block`, for given weights.
 
-    No partial sum of a column exceeds ``x_peak * sum(|w|)``, which for weights that are mostly small allows far longer
-    blocks than their peak does.
+    No partial sum of a column exceeds ``x_peak * sum(|w|)``, which allows weights that are mostly small far longer blocks
+    than their peak does.
 
     Parameters
     ----------
     x_peak : int
         Greatest ``|x|``.
     w : ndarray of int, shape (..., K, N)
-        Weights; leading axes are products of their own under the same blocks.
-
-    Returns
-    -------
-    type
-        float32 where its blocks are long enough to pay, else float64.
-    tuple of slice
-        Blocks that cover ``range(K)`` in order.
+        Weights; leading axes are products of their own.
     """
     magnitude = np.abs(w.astype(np.float64))
-    inner = w.shape[-2]
-    peak = max(x_peak, 1)
-    block, fits = inner, _block_fits(magnitude, peak, inner, _FLOAT32_BITS)
-    while not fits and block > _SHORTEST:
-        block = -(-block // 2)
-        fits = _block_fits(magnitude, peak, block, _FLOAT32_BITS)
-    if fits:
-        return np.float32, _blocks(inner, block)
-    block = min(inner, max(1, (1 << _FLOAT64_BITS) // (peak * max(int(magnitude.max(initial=0)), 1))))
-    return np.float64, _blocks(inner, block)
-
-
-def _block_fits(magnitude: NDArray[np.float64], peak: int, block: int, significand: int) -> bool:
-    sums = np.add.reduceat(magnitude, np.arange(0, magnitude.shape[-2], block), axis=-2)
-    return bool(sums.max(initial=0) * peak <= 1 << significand)
-
-
-def _blocks(inner: int, block: int) -> tuple[slice, ...]:
-    return tuple(slice(start, min(start + block, inner)) for start in range(0, inner, block))
+    inner, limit = w.shape[-2], (1 << _FLOAT32_BITS) / max(x_peak, 1)
+    block = inner
+    while block >= min(_SHORTEST, inner):
+        if np.add.reduceat(magnitude, np.arange(0, inner, block), axis=-2).max(initial=0) <= limit:
+            return np.float32, block
+        block //= 2
+    return exact_block(x_peak, int(magnitude.max(initial=0)))
 
 
 def exact_matmul(x: NDArray[np.floating], w: NDArray[np.floating], block: int) -> NDArray[np.floating] | NDArray[np.int64]:

@@ -134,7 +134,7 @@ def requantization_for(ratios: NDArray[np.float64], bits: int = MULTIPLIER_BITS)
     largest = float(ratios.max())
     limit = (1 << bits) - 1
     for shift in range(_MAX_SHIFT, 0, -1):
-        if round(largest * 2.0**shift) <= limit:
+        if largest * 2.0**shift < limit + 0.5:  # rounds to at most the limit
             multipliers = np.rint(ratios * 2.0**shift).astype(np.int64)
             return Requantization(tuple(int(value) for value in multipliers), shift)
     raise LeptonError(f"a requantisation ratio of {largest:.3g} does not fit {bits} bits", fix="use wider activations")

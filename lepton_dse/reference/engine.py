@@ -101,4 +101,4 @@ def run(graph: Graph, x: Array, *, batch: int = 64, evaluate: Evaluate = define)
             graphs[len(chunk)] = graph.with_batch(len(chunk))
         for key, value in execute(graphs[len(chunk)], {name: chunk}, evaluate).items():
             parts.setdefault(key, []).append(value)
-    return {key: np.concatenate(values) for key, values in parts.items()}
+    return {key: np.concatenate(values) if len(values) > 1 else values[0] for key, values in parts.items()}

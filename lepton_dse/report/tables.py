@@ -9,7 +9,7 @@ from rich.table import Table
 from lepton_dse.data import Interval
 from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import Check, CheckStatus, CostReport, Plan, Violation
-from lepton_dse.report.text import count, scaled, seconds, share
+from lepton_dse.report.text import count, joules, scaled, seconds, share
 
 __all__ = [
     "accuracy_table",
@@ -62,7 +62,7 @@ def cost_table(title: str, reports: Sequence[CostReport]) -> Table:
             report.target,
             seconds(report.latency_s),
             scaled(report.throughput_per_s, "/s"),
-            "-" if report.energy_j is None else scaled(report.energy_j * 1e6, "uJ"),
+            "-" if report.energy_j is None else joules(report.energy_j),
             scaled(report.peak_bytes, "B"),
             report.bound_by,
             report.evidence.value,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "scaled", "seconds", "share"]
+__all__ = ["count", "joules", "scaled", "seconds", "share"]
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-_SMALL = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+_DIVISIONS = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
 
 def scaled(value: float, unit: str) -> str:
@@ -18,10 +18,20 @@ def scaled(value: float, unit: str) -> str:
 
 def seconds(value: float) -> str:
     """A duration in the unit that keeps it at or above 1: ``12.3 us``."""
-    for factor, unit in _SMALL:
+    return _divided(value, "s")
+
+
+def joules(value: float) -> str:
+    """An energy in the unit that keeps it at or above 1: ``4.56 mJ``."""
+    return _divided(value, "J")
+
+
+def _divided(value: float, unit: str) -> str:
+    for factor, prefix in _DIVISIONS:
         if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
+            return f"{value / factor:.3g} {prefix}{unit}"
+    factor, prefix = _DIVISIONS[-1]
+    return f"{value / factor:.3g} {prefix}{unit}"
 
 
 def count(value: float) -> str:

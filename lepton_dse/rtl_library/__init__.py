@@ -18,6 +18,7 @@ from lepton_dse.rtl_library.declaration import (
     MemoryStyle,
     ModuleDeclaration,
     Multiplier,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -27,7 +28,7 @@ from lepton_dse.rtl_library.frame_last import FRAME_LAST, FrameLast
 from lepton_dse.rtl_library.matrix_vector_unit import MATRIX_VECTOR_UNIT, MatrixVectorUnit
 from lepton_dse.rtl_library.max_pool import MAX_POOL, MaxPool
 from lepton_dse.rtl_library.requantize import REQUANTIZE, Requantize
-from lepton_dse.rtl_library.rom import ROM, Rom, RomSlice, rom_slices
+from lepton_dse.rtl_library.rom import ROM, Rom, RomSlice, rom_resources, rom_slices
 from lepton_dse.rtl_library.sliding_window import SLIDING_WINDOW, SlidingWindow, WindowShape
 from lepton_dse.rtl_library.stream_fifo import STREAM_FIFO, StreamFifo
 from lepton_dse.rtl_library.stream_register import STREAM_REGISTER, StreamRegister
@@ -50,6 +51,7 @@ __all__ = [
     "ModuleDeclaration",
     "ModuleTiming",
     "Multiplier",
+    "Pace",
     "Parameters",
     "Port",
     "Process",
@@ -63,6 +65,7 @@ __all__ = [
     "StreamRegister",
     "WidthConverter",
     "WindowShape",
+    "rom_resources",
     "rom_slices",
 ]
 

@@ -12,6 +12,7 @@ from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -65,6 +66,10 @@ def _timing(p: Argmax) -> ModuleTiming:
     return single("argmax", fold >= 0, fold == p.folds - 1, Channel.pipe(1))
 
 
+def _pace(p: Argmax) -> Pace:
+    return Pace(p.folds, 1, p.folds)
+
+
 def _resources(p: Argmax, family: Family) -> Resources:
     # A knock-out of the lanes compares and moves an element and its index; the winner meets the best so far.
     duels, final = p.lanes - 1, int(p.folds > 1)
@@ -82,4 +87,4 @@ def _resources(p: Argmax, family: Family) -> Resources:
     return Resources(lut=lut, ff=p.index_width + 1 + final * best)
 
 
-ARGMAX = ModuleDeclaration("argmax", Argmax, _ports, _resources, _timing)
+ARGMAX = ModuleDeclaration("argmax", Argmax, _ports, _resources, _timing, _pace)

@@ -12,6 +12,7 @@ from lepton_dse.rtl_library.components import counter_bits, distributed_memory, 
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -73,6 +74,10 @@ def _timing(p: AveragePool) -> ModuleTiming:
     return single("average_pool", step >= 0, step >= (p.taps - 1) * p.folds, Channel.pipe(1))
 
 
+def _pace(p: AveragePool) -> Pace:
+    return Pace(p.taps * p.folds, p.folds, p.taps * p.folds)
+
+
 def _resources(p: AveragePool, family: Family) -> Resources:
     word = p.lanes * p.sum_width
     fold, tap = counter_bits(p.folds), counter_bits(p.taps)
@@ -82,4 +87,4 @@ def _resources(p: AveragePool, family: Family) -> Resources:
     return Resources(lut=kept + weighted(family, *terms), ff=word + 1 + fold + tap + (word if p.folds == 1 else fold))
 
 
-AVERAGE_POOL = ModuleDeclaration("average_pool", AveragePool, _ports, _resources, _timing)
+AVERAGE_POOL = ModuleDeclaration("average_pool", AveragePool, _ports, _resources, _timing, _pace)

@@ -21,6 +21,7 @@ __all__ = [
     "MemoryStyle",
     "ModuleDeclaration",
     "Multiplier",
+    "Pace",
     "Parameters",
     "Port",
     "Range",
@@ -155,6 +156,23 @@ P = TypeVar("P", bound=Parameters)
 
 
 @dataclass(frozen=True)
+class Pace:
+    """What the timing of one period amounts to, in closed form: a search counts by it without building tables.
+
+    Parameters
+    ----------
+    input_beats, output_beats : int
+        Beats taken and emitted.
+    steps : int
+        Steps of the busiest process, and so the least cycles that a period takes.
+    """
+
+    input_beats: int
+    output_beats: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class ModuleDeclaration(Generic[P]):
     """The contract of one module.
 
@@ -170,6 +188,8 @@ class ModuleDeclaration(Generic[P]):
         A closed-form estimate for given parameters and family.
     timing : callable, optional
         The timed event graph of one period; None for a module that is no stage of a stream.
+    pace : callable, optional
+        The counts of that graph; None exactly where `timing` is.
     """
 
     name: str
@@ -177,6 +197,7 @@ class ModuleDeclaration(Generic[P]):
     ports: Callable[[P], tuple[Port, ...]]
     resources: Callable[[P, Family], Resources]
     timing: Callable[[P], ModuleTiming] | None
+    pace: Callable[[P], Pace] | None
 
 
 def bits(count: int) -> int:

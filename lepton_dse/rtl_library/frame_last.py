@@ -48,4 +48,4 @@ def _resources(p: FrameLast, family: Family) -> Resources:
 
 
 # It passes beats through without a register, so it is no stage of its own in the timed event graph.
-FRAME_LAST = ModuleDeclaration("frame_last", FrameLast, _ports, _resources, None)
+FRAME_LAST = ModuleDeclaration("frame_last", FrameLast, _ports, _resources, None, None)

@@ -21,6 +21,7 @@ from lepton_dse.rtl_library.declaration import (
     MemoryStyle,
     ModuleDeclaration,
     Multiplier,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -98,6 +99,10 @@ def _timing(p: MatrixVectorUnit) -> ModuleTiming:
     )
 
 
+def _pace(p: MatrixVectorUnit) -> Pace:
+    return Pace(p.sf, p.nf, p.nf * p.sf)
+
+
 def _resources(p: MatrixVectorUnit, family: Family) -> Resources:
     products = p.pe * p.simd
     dsp = products * multipliers(p.a_width, p.w_width, family) if p.mult is Multiplier.DSP else 0
@@ -146,4 +151,4 @@ def _tree(p: MatrixVectorUnit) -> list[list[int]]:
     return levels
 
 
-MATRIX_VECTOR_UNIT = ModuleDeclaration("matrix_vector_unit", MatrixVectorUnit, _ports, _resources, _timing)
+MATRIX_VECTOR_UNIT = ModuleDeclaration("matrix_vector_unit", MatrixVectorUnit, _ports, _resources, _timing, _pace)

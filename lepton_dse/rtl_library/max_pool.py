@@ -11,6 +11,7 @@ from lepton_dse.rtl_library.components import counter_bits, distributed_memory, 
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -54,6 +55,10 @@ def _timing(p: MaxPool) -> ModuleTiming:
     return single("max_pool", step >= 0, step >= (p.taps - 1) * p.folds, Channel.pipe(1))
 
 
+def _pace(p: MaxPool) -> Pace:
+    return Pace(p.taps * p.folds, p.folds, p.taps * p.folds)
+
+
 def _resources(p: MaxPool, family: Family) -> Resources:
     word = p.lanes * p.element
     fold, tap = counter_bits(p.folds), counter_bits(p.taps)
@@ -63,4 +68,4 @@ def _resources(p: MaxPool, family: Family) -> Resources:
     return Resources(lut=kept + weighted(family, *terms), ff=word + 1 + fold + tap + (word if p.folds == 1 else fold))
 
 
-MAX_POOL = ModuleDeclaration("max_pool", MaxPool, _ports, _resources, _timing)
+MAX_POOL = ModuleDeclaration("max_pool", MaxPool, _ports, _resources, _timing, _pace)

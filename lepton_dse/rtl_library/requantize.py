@@ -11,6 +11,7 @@ from lepton_dse.rtl_library.declaration import (
     Direction,
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -83,6 +84,10 @@ def _timing(p: Requantize) -> ModuleTiming:
     return single("requantize", [True], [True], Channel.pipe(3))
 
 
+def _pace(p: Requantize) -> Pace:
+    return Pace(1, 1, 1)
+
+
 def _resources(p: Requantize, family: Family) -> Resources:
     product = p.acc_width + p.m_width + 1
     wide = max(product, p.shift + 1)
@@ -102,4 +107,4 @@ def _resources(p: Requantize, family: Family) -> Resources:
     return Resources(lut=lut, ff=p.pe * (p.out_width + inside) + 3 + counter_bits(p.nf), dsp=p.pe * dsp)
 
 
-REQUANTIZE = ModuleDeclaration("requantize", Requantize, _ports, _resources, _timing)
+REQUANTIZE = ModuleDeclaration("requantize", Requantize, _ports, _resources, _timing, _pace)

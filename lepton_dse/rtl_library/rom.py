@@ -19,7 +19,7 @@ from lepton_dse.rtl_library.declaration import (
     bits,
 )
 
-__all__ = ["ROM", "Rom", "RomSlice", "rom_slices"]
+__all__ = ["ROM", "Rom", "RomSlice", "rom_resources", "rom_slices"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _resources(p: Rom, family: Family) -> Resources:
 _SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 _SHALLOW = 128
 
-ROM = ModuleDeclaration("rom", Rom, _ports, _resources, None)
+ROM = ModuleDeclaration("rom", Rom, _ports, _resources, None, None)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,26 @@ def rom_slices(width: int, depth: int) -> tuple[RomSlice, ...]:
     """
     if depth < _SHALLOW:
         return (RomSlice(0, width, MemoryStyle.DISTRIBUTED),)
+    shape = _columns(depth)
+    return tuple(RomSlice(bit, min(shape, width - bit), MemoryStyle.BLOCK) for bit in range(0, width, shape))
+
+
+def rom_resources(width: int, depth: int, family: Family) -> Resources:
+    """Primitives of all slices of a memory image, counted without making them.
+
+    Raises
+    ------
+    LeptonError
+        As :func:`rom_slices`.
+    """
+    if depth < _SHALLOW:
+        return _resources(Rom(width, depth, "", MemoryStyle.DISTRIBUTED), family)
+    # Every slice is one block memory: that is what its shape was chosen for.
+    return Resources(bram18=-(-width // _columns(depth)))
+
+
+def _columns(depth: int) -> int:
+    """Bits of a word of the block memory that is just deep enough."""
     shape = next((columns for columns, words in _SHAPES if depth <= words), None)
     if shape is None:
         raise LeptonError(
@@ -114,4 +134,4 @@ def rom_slices(width: int, depth: int) -> tuple[RomSlice, ...]:
             where="rom",
             fix=f"fold less, so that it has at most {_SHAPES[-1][1]} words",
         )
-    return tuple(RomSlice(bit, min(shape, width - bit), MemoryStyle.BLOCK) for bit in range(0, width, shape))
+    return shape

@@ -14,6 +14,7 @@ from lepton_dse.rtl_library.declaration import (
     Family,
     MemoryStyle,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -181,6 +182,11 @@ def _timing(p: SlidingWindow) -> ModuleTiming:
     )
 
 
+def _pace(p: SlidingWindow) -> Pace:
+    written, read = p.rows * p.cols * p.folds, p.oh * p.ow * p.kh * p.kw * p.folds
+    return Pace(written, read, max(written, read))
+
+
 def _resources(p: SlidingWindow, family: Family) -> Resources:
     row = p.cols * p.folds
     tail = p.rows - (p.oh - 1) * p.sh
@@ -212,4 +218,4 @@ def _resources(p: SlidingWindow, family: Family) -> Resources:
     return Resources(lut=lut, ff=ff, bram18=block_memory(word, p.buffer, family) if in_block else 0)
 
 
-SLIDING_WINDOW = ModuleDeclaration("sliding_window", SlidingWindow, _ports, _resources, _timing)
+SLIDING_WINDOW = ModuleDeclaration("sliding_window", SlidingWindow, _ports, _resources, _timing, _pace)

@@ -9,6 +9,7 @@ from lepton_dse.rtl_library.components import counter_bits, distributed_memory, 
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -46,6 +47,10 @@ def _timing(p: StreamFifo) -> ModuleTiming:
     return single("stream_fifo", [True], [True], Channel.fifo(p.depth))
 
 
+def _pace(p: StreamFifo) -> Pace:
+    return Pace(1, 1, 1)
+
+
 def _resources(p: StreamFifo, family: Family) -> Resources:
     count, address = bits(p.depth + 1), counter_bits(p.depth)
     if p.depth == 1:
@@ -57,4 +62,4 @@ def _resources(p: StreamFifo, family: Family) -> Resources:
     )
 
 
-STREAM_FIFO = ModuleDeclaration("stream_fifo", StreamFifo, _ports, _resources, _timing)
+STREAM_FIFO = ModuleDeclaration("stream_fifo", StreamFifo, _ports, _resources, _timing, _pace)

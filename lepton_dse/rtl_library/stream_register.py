@@ -8,6 +8,7 @@ from typing import Annotated
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -41,8 +42,12 @@ def _timing(p: StreamRegister) -> ModuleTiming:
     return single("stream_register", [True], [True], Channel.pipe(1))
 
 
+def _pace(p: StreamRegister) -> Pace:
+    return Pace(1, 1, 1)
+
+
 def _resources(p: StreamRegister, family: Family) -> Resources:
     return Resources(lut=1, ff=p.width + 1)
 
 
-STREAM_REGISTER = ModuleDeclaration("stream_register", StreamRegister, _ports, _resources, _timing)
+STREAM_REGISTER = ModuleDeclaration("stream_register", StreamRegister, _ports, _resources, _timing, _pace)

@@ -12,6 +12,7 @@ from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
     ModuleDeclaration,
+    Pace,
     Parameters,
     Port,
     Range,
@@ -62,6 +63,11 @@ def _timing(p: WidthConverter) -> ModuleTiming:
     return single("width_converter", parts == 0, parts >= 0, Channel.pipe(1))
 
 
+def _pace(p: WidthConverter) -> Pace:
+    ratio = max(p.in_lanes, p.out_lanes) // min(p.in_lanes, p.out_lanes)
+    return Pace(ratio, 1, ratio) if p.in_lanes <= p.out_lanes else Pace(1, ratio, ratio)
+
+
 def _resources(p: WidthConverter, family: Family) -> Resources:
     output = p.out_lanes * p.element
     if p.in_lanes == p.out_lanes:
@@ -79,4 +85,4 @@ def _resources(p: WidthConverter, family: Family) -> Resources:
     return Resources(lut=weighted(family, (chosen, 1.0, 1.0 if parts <= 4 else 2.0), (1, 5.2, 6.0)), ff=part + 1 + output + held)
 
 
-WIDTH_CONVERTER = ModuleDeclaration("width_converter", WidthConverter, _ports, _resources, _timing)
+WIDTH_CONVERTER = ModuleDeclaration("width_converter", WidthConverter, _ports, _resources, _timing, _pace)

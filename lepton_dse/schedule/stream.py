@@ -101,9 +101,7 @@ class Instance:
         """Estimated primitives of the module and its memories."""
         total = self.module.resources(self.parameters, family)
         for memory in self.memories:
-            for part in rtl.rom_slices(memory.width, memory.depth):
-                rom = rtl.Rom(width=part.width, depth=memory.depth, init="", style=part.style)
-                total = total + rtl.MODULES["rom"].resources(rom, family)
+            total = total + rtl.rom_resources(memory.width, memory.depth, family)
         return total
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lepton_dse import rtl_library as rtl
+from lepton_dse.errors import LeptonError
 from lepton_dse.plan import SearchResult, Violation
 from lepton_dse.schedule.layers import Chain, Layer, MatrixLayer
 from lepton_dse.schedule.stream import Folding, Stage, stage_instances
@@ -76,9 +77,12 @@ def layer_options(layer: Layer, family: rtl.Family, elements: int) -> tuple[Opti
         for pe in divisors(layer.out_channels) if matrix else (1,):
             for multiplier in rtl.Multiplier if matrix else (rtl.Multiplier.DSP,):
                 folding = Folding(pe, simd, multiplier=multiplier)
-                instances, lanes, bits = stage_instances("x", layer, folding, simd)
+                try:
+                    instances, lanes, bits = stage_instances("x", layer, folding, simd)
+                    total = sum((instance.resources(family) for instance in instances), rtl.Resources())
+                except LeptonError:
+                    continue  # words wider, or memories deeper, than a module of the library can be
                 cycles, _ = stage_cycles(Stage(layer, folding, instances), elements // simd)
-                total = sum((instance.resources(family) for instance in instances), rtl.Resources())
                 # The registers of a converter on either side: a word of each.
                 edges = simd * layer.input_bits + lanes * bits
                 amounts = (float(total.lut + edges), float(total.ff + edges), float(total.dsp), float(total.bram18))

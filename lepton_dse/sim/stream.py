@@ -52,11 +52,11 @@ def stage_cycles(stage: Stage, input_beats: int) -> tuple[int, int]:
     """
     busiest, beats = 0, input_beats
     for instance in stage.instances:
-        assert instance.module.timing is not None, "only stream modules are stages"
-        timing = instance.module.timing(instance.parameters)
-        periods = beats // timing.input_beats
-        busiest = max(busiest, *(process.steps * periods for process in timing.processes))
-        beats = timing.output_beats * periods
+        assert instance.module.pace is not None, "only stream modules are stages"
+        pace = instance.module.pace(instance.parameters)
+        periods = beats // pace.input_beats
+        busiest = max(busiest, pace.steps * periods)
+        beats = pace.output_beats * periods
     return busiest, beats
 
 

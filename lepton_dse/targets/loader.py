@@ -14,7 +14,7 @@ from lepton_dse.files import data_folder, read_text, user_folder
 from lepton_dse.plan import explain_validation
 from lepton_dse.targets.schema import CpuTarget, FpgaTarget, GpuTarget, Target, TpuTarget
 
-__all__ = ["load_target", "target_names"]
+__all__ = ["AnyTarget", "load_target", "target_from_json", "target_names", "target_to_json"]
 
 AnyTarget = GpuTarget | TpuTarget | CpuTarget | FpgaTarget
 _ADAPTER: TypeAdapter[AnyTarget] = TypeAdapter(Target)
@@ -67,3 +67,22 @@ def load_target(name: str | Path) -> AnyTarget:
         raise InvalidTargetError(
             explain_validation(error), where=str(path), fix="see 'lepton targets NAME' for a valid one"
         ) from error
+
+
+def target_to_json(target: AnyTarget) -> str:
+    """A hardware model as canonical JSON text, as it travels beside a plan."""
+    return target.model_dump_json(indent=1) + "\n"
+
+
+def target_from_json(text: str, *, where: str) -> AnyTarget:
+    """Read what :func:`target_to_json` wrote.
+
+    Raises
+    ------
+    InvalidTargetError
+        If the text is no hardware model.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except (ValidationError, LeptonError) as error:
+        raise InvalidTargetError(explain_validation(error), where=where, fix="plan again") from error

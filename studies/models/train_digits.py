@@ -85,7 +85,9 @@ def to_onnx(model: nn.Sequential) -> onnx.ModelProto:
             inputs = [tensor, constant(f"{name}.weight", layer.weight), constant(f"{name}.bias", layer.bias)]
             nodes.append(helper.make_node("Gemm", inputs, [output], name, transB=1))
         else:
-            nodes.append(helper.make_node({"ReLU": "Relu"}.get(type(layer).__name__, type(layer).__name__), [tensor], [output], name))
+            nodes.append(
+                helper.make_node({"ReLU": "Relu"}.get(type(layer).__name__, type(layer).__name__), [tensor], [output], name)
+            )
         tensor = output
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 8, 8])
     scores = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["batch", 10])

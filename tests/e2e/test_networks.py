@@ -55,7 +55,7 @@ def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
         ops=tuple(folding.to_plan(layer.name, precision) for layer, folding in zip(chain.layers, chosen, strict=True)),
         predicted=stream_report(schedule, lowered, target),
     )
-    return flow.PlannedModel(plan, bundle)
+    return flow.PlannedModel(plan, bundle, target)
 
 
 @pytest.mark.slow

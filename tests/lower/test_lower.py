@@ -1,0 +1,287 @@
+"""Lowering: exact in every executor, within its formats whatever comes in, the same every time, and right by fractions."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lepton_dse.bundle import Bundle
+from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.data import Dataset
+from lepton_dse.errors import InvalidPlanError, LeptonError
+from lepton_dse.flow import plan
+from lepton_dse.ir import ops
+from lepton_dse.ir.graph import Graph, GraphBuilder, LoweredGraph
+from lepton_dse.ir.semantics import evaluate
+from lepton_dse.lower import lower, lower_bundle
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.plan import CalibrationMethod
+from lepton_dse.reference import engine, fast
+from lepton_dse.testing.strategies import graphs, precisions
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def lowered_of(graph: Graph, precision: Precision, seed: int = 0, **options: object) -> LoweredGraph:
+    return lower_bundle(quantize(graph, precision, noise(graph, seed, 8), **options)[0])  # type: ignore[arg-type]
+
+
+def samples_of(graph: Graph, seed: int, count: int, scale: float = 1.0) -> np.ndarray:
+    shape = graph.tensors[graph.inputs[0]].shape[1:]
+    return (np.random.default_rng(seed).normal(0, scale, (count, *shape))).astype(np.float32)
+
+
+@settings(max_examples=120)
+@given(graphs(branches=True), precisions(2, 16), SEEDS)
+def test_the_fast_path_is_the_definition_bit_for_bit(graph: Graph, precision: Precision, seed: int) -> None:
+    lowered = lowered_of(graph, precision, seed)
+    x = samples_of(graph, seed, 3, 2.0)
+    batched = lowered.with_batch(3)
+    feeds = {graph.inputs[0]: x}
+    defined = dict(engine.steps(batched, feeds, evaluate))
+    for name, value in engine.steps(batched, feeds, fast.evaluate):
+        assert value.dtype == defined[name].dtype == batched.tensors[name].format.numpy, name
+        assert np.array_equal(value, defined[name]), name
+
+
+@settings(max_examples=80)
+@given(graphs(branches=True), precisions(2, 16), SEEDS)
+def test_every_integer_stays_in_its_format_whatever_comes_in(graph: Graph, precision: Precision, seed: int) -> None:
+    lowered = lowered_of(graph, precision, seed)
+    shape = graph.tensors[graph.inputs[0]].shape[1:]
+    signs = np.random.default_rng(seed).choice([-1e30, 1e30], (4, *shape))
+    extremes = np.concatenate([signs, np.full((1, *shape), 1e30), np.full((1, *shape), -1e30)]).astype(np.float32)
+    # Weight signs of the first contraction aim every product of a channel the same way.
+    first = next((op for op in graph.ops if isinstance(op.attributes, ops.Conv) and op.inputs[0] == "x"), None)
+    if first is not None:
+        kernel = np.sign(graph.constants[first.inputs[1]]).sum(axis=0)
+        tiles = [math.ceil(extent / size) for extent, size in zip(shape, kernel.shape, strict=True)]
+        aimed = np.tile(np.where(kernel < 0, -1e30, 1e30), tiles)[tuple(slice(0, extent) for extent in shape)].astype(np.float32)
+        extremes = np.concatenate([extremes, aimed[None], -aimed[None]])
+    # The definition raises where a value leaves its tensor's format.
+    for name, value in engine.steps(lowered.with_batch(len(extremes)), {graph.inputs[0]: extremes}, evaluate):
+        form = lowered.tensors[name].format
+        if form.is_integer and value.size:
+            assert form.minimum <= int(value.min()) <= int(value.max()) <= form.maximum
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8, 12, 16])
+def test_the_accumulator_is_as_narrow_as_it_can_be(bits: int) -> None:
+    """Some input reaches a value that one bit less would not hold."""
+    builder = GraphBuilder("dense")
+    x = builder.input("x", (1, 9))
+    weights = builder.constant("w", np.random.default_rng(bits).normal(0, 1, (9, 5)).astype(np.float32))
+    lowered = lowered_of(builder.build([builder.add(ops.MatMul(), [x, weights], output="y")]), Precision.parse(f"int{bits}"))
+    w = lowered.constants[lowered.op("y").inputs[1]].astype(int)
+    bias = lowered.constants[lowered.op("y").inputs[2]].astype(int)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    reached = [
+        int(bias[channel]) + sum(int(value) * (low if (value < 0) == up else high) for value in w[:, channel])
+        for channel in range(5)
+        for up in (False, True)
+    ]
+    form = lowered.tensors["y.acc"].format
+    assert form.minimum <= min(reached) <= max(reached) <= form.maximum
+    assert max(*reached, *(~value for value in reached)).bit_length() == form.bits - 1
+
+
+@settings(max_examples=30)
+@given(graphs(branches=True), precisions(2, 16), SEEDS)
+def test_lowering_twice_gives_the_same(graph: Graph, precision: Precision, seed: int) -> None:
+    bundle, _ = quantize(graph, precision, noise(graph, seed, 8))
+    assert lower_bundle(bundle).digest == lower_bundle(bundle).digest
+
+
+PROCESS = """
+from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.importers import load_model
+from lepton_dse.lower import lower_bundle
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.files import data_folder
+graph = load_model(data_folder("models") / "digits_cnn.onnx")
+bundle, _ = quantize(graph, Precision.parse("w4a8"), noise(graph, 3))
+print(bundle.digest, lower_bundle(bundle).digest)
+"""
+
+
+def test_other_processes_lower_to_the_same() -> None:
+    found = {
+        subprocess.run([sys.executable, "-c", PROCESS], check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+    assert len(found.pop().split()) == 2
+
+
+@settings(max_examples=60)
+@given(graphs(branches=True), SEEDS)
+def test_sixteen_bits_are_near_the_real_result(graph: Graph, seed: int) -> None:
+    if any(isinstance(op.attributes, ops.ArgMax) for op in graph.ops):
+        return
+    x = samples_of(graph, seed, 8)
+    bundle, _ = quantize(graph, Precision.parse("int16"), Dataset(x), method=CalibrationMethod.MINMAX)
+    found = engine.run(lower_bundle(bundle), x, evaluate=fast.evaluate)
+    for name, want in engine.run(graph, x).items():
+        error = np.abs(found[name] - want).max()
+        assert error <= 2e-3 * np.abs(want).max() + 1e-6, (name, error)
+
+
+# --- against fractions ------------------------------------------------------------------------------------------------
+
+
+def half_up(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+@settings(max_examples=30)
+@given(SEEDS, precisions(2, 16), st.booleans(), st.booleans(), st.floats(-6, 0))
+def test_a_convolution_is_what_fractions_make_of_it(seed: int, precision: Precision, relu: bool, padded: bool, spread: float) -> None:
+    """Every folding at once: bias, zero points, padding, clip, one scale a channel."""
+    rng = np.random.default_rng(seed)
+    pad = 1 if padded else 0
+    window = ops.Window((2, 2), (2, 1), (1, 1), (pad, 0), (0, pad))
+    w = (rng.normal(0, 1, (3, 2, 2, 2)) * np.asarray([1.0, 10.0**spread, 0.3]).reshape(3, 1, 1, 1)).astype(np.float32)
+    b = rng.normal(0, 1, 3).astype(np.float32)
+    builder = GraphBuilder("conv")
+    x = builder.input("x", (1, 2, 3, 3))
+    y = builder.add(ops.Conv(window), [x, builder.constant("w", w), builder.constant("b", b)], output="y")
+    if relu:
+        y = builder.add(ops.Clip(0.0, 1.5), [y], output="z")
+    graph = builder.build([y])
+    data = rng.normal(0.7, 1, (4, 2, 3, 3)).astype(np.float32)
+    bundle, _ = quantize(graph, precision, Dataset(data))
+    lowered = lower_bundle(bundle)
+    values = dict(engine.steps(lowered, {"x": data[:1]}))
+    q, got = values["x.q"][0].astype(int), values[f"{y}.q"][0].astype(int)
+
+    x_scale, w_scale, y_scale = (bundle.scales[name] for name in ("x", "w", y))
+    beta_x, beta_y = Fraction(x_scale.params.beta[0]), Fraction(y_scale.params.beta[0])
+    shift = next(op.attributes.shift for op in lowered.ops if isinstance(op.attributes, ops.Requantize))
+    limit = 2 ** (precision.weights.bits - 1) - 1
+    low, high = -(2 ** (precision.activations.bits - 1)), 2 ** (precision.activations.bits - 1) - 1
+    if relu:
+        ends = [round(Fraction(float(np.float32(end) / np.float32(beta_y)))) + y_scale.params.zero for end in (0.0, 1.5)]
+        low, high = max(low, min(ends[0], high)), min(high, max(ends[1], low))
+    for channel, row, column in product(*map(range, got.shape)):
+        beta_w = Fraction(w_scale.params.beta[channel])
+        exact = Fraction(round(Fraction(float(b[channel])) / (beta_x * beta_w)))
+        for c, i, j in product(range(2), range(2), range(2)):
+            r, k = 2 * row + i - pad, column + j
+            if 0 <= r < 3 and 0 <= k < 3:  # outside stands the real 0, which adds nothing
+                ratio = np.float32(w[channel, c, i, j]) / np.float32(w_scale.params.beta[channel])
+                weight = min(max(round(Fraction(float(ratio))), -limit), limit)
+                exact += weight * (int(q[c, r, k]) - x_scale.params.zero)
+        ideal = exact * beta_x * beta_w / beta_y + y_scale.params.zero
+        # Half a step of rounding, and what 17 bits of multiplier add: half its unit times the sum.
+        error = abs(int(got[channel, row, column]) - min(max(ideal, low), high))
+        assert error <= Fraction(1, 2) + abs(exact) / 2 ** (shift + 1) + Fraction(1, 10**6)
+        assert error <= Fraction(3, 2)
+        assert low <= got[channel, row, column] <= high
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-12, 1e-38, 0.0])
+@pytest.mark.parametrize("form", ["int8", "w4a8", "int12", "int16"])
+def test_a_channel_of_vanishing_weights_keeps_its_bias(small: float, form: str) -> None:
+    """Folded batch normalisations leave such channels in many models."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(0, 1, (6, 3)).astype(np.float32)
+    w[:, 1] *= np.float32(small)
+    builder = GraphBuilder("dead")
+    x = builder.input("x", (1, 6))
+    operands = [x, builder.constant("w", w), builder.constant("b", np.asarray([0.5, 1.5, -0.25], np.float32))]
+    graph = builder.build([builder.add(ops.MatMul(), operands, output="y")])
+    data = rng.normal(0, 1, (32, 6)).astype(np.float32)
+    bundle, _ = quantize(graph, Precision.parse(form), Dataset(data), method=CalibrationMethod.MINMAX)
+    found, want = engine.run(lower_bundle(bundle), data)["y"], engine.run(graph, data)["y"]
+    assert np.abs(found - want)[:, 1].max() <= 1.1 * bundle.scales["y"].params.beta[0] + 3e-3 * small
+
+
+def test_averages_sums_and_concatenations_are_rounded_once() -> None:
+    rng = np.random.default_rng(1)
+    window = ops.Window((2, 2), (1, 1), (1, 1), (1, 1), (1, 1))
+    builder = GraphBuilder("branches")
+    x = builder.input("x", (1, 2, 4, 4))
+    mean = builder.add(ops.AveragePool(window), [x], output="mean")
+    total = builder.add(ops.Add(), [mean, mean], output="total")
+    both = builder.add(ops.Concat(1), [total, total], output="both")
+    graph = builder.build([both])
+    data = rng.normal(1, 1, (6, 2, 4, 4)).astype(np.float32)
+    bundle, _ = quantize(graph, Precision.parse("int8"), Dataset(data))
+    values = dict(engine.steps(lower_bundle(bundle), {"x": data[:1]}))
+    q, z = values["x.q"][0].astype(int), bundle.scales["x"].params.zero
+    for c, r, k in product(range(2), range(5), range(5)):
+        taps = [int(q[c, i, j]) - z for i in (r - 1, r) for j in (k - 1, k) if 0 <= i < 4 and 0 <= j < 4]
+        ideal = Fraction(sum(taps), len(taps)) + z
+        assert abs(int(values["mean.q"][0, c, r, k]) - ideal) <= Fraction(1, 2) + Fraction(1, 100)
+        mean_q, scale = int(values["mean.q"][0, c, r, k]) - z, bundle.scales["total"]
+        twice = 2 * mean_q * Fraction(bundle.scales["mean"].params.beta[0]) / Fraction(scale.params.beta[0]) + scale.params.zero
+        assert abs(int(values["total.q"][0, c, r, k]) - min(max(twice, -128), 127)) <= Fraction(1, 2) + Fraction(1, 100)
+    assert np.array_equal(values["both.q"][:, :2], values["total.q"])
+    assert np.array_equal(values["both.q"][:, 2:], values["total.q"])
+
+
+@pytest.mark.parametrize("kind", [ops.Sigmoid(), ops.Tanh(), ops.LeakyRelu(0.1)], ids=lambda kind: type(kind).__name__)
+def test_tables_hold_the_function_of_every_integer(kind: ops.Sigmoid | ops.Tanh | ops.LeakyRelu) -> None:
+    builder = GraphBuilder("point")
+    x = builder.input("x", (1, 8))
+    graph = builder.build([builder.add(kind, [x], output="y")])
+    lowered = lowered_of(graph, Precision.parse("int8"))
+    table = lowered.constants["y.table"].astype(int)
+    x_quant, y_quant = lowered.tensors["x.q"].quant, lowered.tensors["y.q"].quant
+    assert x_quant is not None
+    assert y_quant is not None
+    reals = (np.arange(-128, 128) - x_quant.zero) * np.float64(x_quant.beta[0])
+    function = {ops.Sigmoid: lambda v: 1 / (1 + np.exp(-v)), ops.Tanh: np.tanh, ops.LeakyRelu: lambda v: np.where(v < 0, 0.1 * v, v)}
+    ideal = np.clip(function[type(kind)](reals) / y_quant.beta[0] + y_quant.zero, -128, 127)
+    assert np.abs(table - ideal).max() <= 0.5 + 1e-3
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def dense() -> Graph:
+    builder = GraphBuilder("dense")
+    x = builder.input("x", (1, 3))
+    return builder.build([builder.add(ops.MatMul(), [x, builder.constant("w", np.ones((3, 2), np.float32))], output="y")])
+
+
+def test_a_plan_lowers_only_its_own_bundle() -> None:
+    planned = plan(dense(), "unit-cpu")
+    other, _ = quantize(dense(), Precision.parse("w4a8"), noise(dense(), 0))
+    assert lower(planned.plan, planned.bundle).digest == planned.lowered.digest
+    with pytest.raises(InvalidPlanError, match="not the one"):
+        lower(planned.plan, other)
+    for entry, words in (({"op": "z"}, "no such operation"), ({"op": "y", "precision": "w4a8"}, "int8 weights")):
+        changed = planned.plan.model_copy(update={"ops": (planned.plan.ops[0].model_copy(update=entry),)})
+        with pytest.raises(InvalidPlanError, match=words):
+            lower(changed, planned.bundle)
+
+
+def test_a_missing_scale_is_named() -> None:
+    bundle, _ = quantize(dense(), Precision.parse("int8"), noise(dense(), 0))
+    scales = {name: scale for name, scale in bundle.scales.items() if name != "y"}
+    with pytest.raises(LeptonError, match="y: has no scale"):
+        lower_bundle(Bundle(bundle.graph, scales, bundle.samples))
+
+
+def test_a_float_plan_keeps_its_graph() -> None:
+    lowered = lowered_of(dense(), Precision.parse("float32"))
+    assert [op.kind for op in lowered.ops] == ["MatMul"]
+    assert not any(tensor.format.is_integer for tensor in lowered.tensors.values())
+
+
+def test_what_has_no_integer_meaning_stays_real() -> None:
+    builder = GraphBuilder("soft")
+    x = builder.input("x", (1, 3))
+    y = builder.add(ops.Softmax((1,)), [x], output="y")
+    z = builder.add(ops.MatMul(), [y, builder.constant("w", np.ones((3, 2), np.float32))], output="z")
+    lowered = lowered_of(builder.build([z]), Precision.parse("int8"))
+    assert [op.kind for op in lowered.ops] == ["Softmax", "Quantize", "MatMul", "Requantize", "Dequantize"]
