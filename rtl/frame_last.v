@@ -1,5 +1,5 @@
-// Marks the last beat of every frame of BEATS beats. Latency 0: valid, ready and data pass straight through, a counter of
-// transfers stands beside them.
+// Marks the last beat of every frame of BEATS beats. Latency 0: valid, ready and data pass straight through,
+// a counter of transfers stands beside them.
 `default_nettype none
 
 module frame_last #(

@@ -29,7 +29,8 @@ _PIPE_WIDTH = 150  # tables that go to a file or a pipe are not folded to an unk
 
 def out() -> Console:
     """A console on stdout."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    # Names from a model may hold brackets, which are no markup.
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, markup=False)
 
 
 def print_json(document: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from lepton_dse.cli.console import out, print_json
 from lepton_dse.errors import MissingToolError
@@ -65,7 +66,7 @@ def doctor(*, as_json: bool) -> None:
         return
     table = Table("tool", "found", "unlocks", "install", title="Tools", title_justify="left")
     for name, found, unlocks, install in tools:
-        table.add_row(name, found or "[yellow]no[/]", unlocks, "" if found else install)
+        table.add_row(name, found or Text("no", "yellow"), unlocks, "" if found else install)
     out().print(table)
 
 

@@ -87,7 +87,7 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
     console = out()
     calibration = planned.plan.calibration
     if calibration is not None and calibration.source == "noise":
-        console.print("[yellow]calibrated on seeded noise, not on data: accuracy is unknown[/]")
+        console.print("calibrated on seeded noise, not on data: accuracy is unknown", style="yellow")
     if not planned.predicted.feasible:
         for violation in planned.predicted.violations:
             console.print(f"does not fit: {violation}")

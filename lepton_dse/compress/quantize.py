@@ -117,7 +117,7 @@ def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
 
     All channels of an operation share one shift, so a channel of very small scale has a multiplier of few bits, and a bias
     of very many accumulator units: times an error of half a unit of the multiplier, the bias goes wrong by more than the
-    output's step beta_y. The error stays below half a step while ``|bias| <= beta_w[c] * beta_y * 2**17 / max(beta_w)``, and
+    output's step beta_y. The error stays below half a step while ``|bias| <= beta_w[c] * beta_y * 2**16 / max(beta_w)``, and
     the bias within an accumulator of 40 bits while ``|bias| <= beta_x * beta_w[c] * 2**40``. Weights that small are coarser
     then, by less than the coarseness that the channel of greatest weights has anyway.
     """
@@ -129,7 +129,7 @@ def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
         x, w, y = scales[op.inputs[0]], scales[op.inputs[1]], scales[op.output if clip is None else clip.output]
         bias = np.abs(np.asarray(graph.constants[op.inputs[2]], np.float64))
         beta = np.asarray(w.params.beta, np.float64)
-        least = bias * max(beta.max() / (y.params.beta[0] * 2.0**MULTIPLIER_BITS), 2.0**-_BIAS_BITS / x.params.beta[0])
+        least = bias * max(beta.max() / (y.params.beta[0] * 2.0 ** (MULTIPLIER_BITS - 1)), 2.0**-_BIAS_BITS / x.params.beta[0])
         raised = np.maximum(beta, least).astype(np.float32)
         params = QuantParams(tuple(float(value) for value in raised), 0, w.params.axis)
         scales[op.inputs[1]] = Scale(w.format, params)

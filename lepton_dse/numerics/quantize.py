@@ -85,7 +85,8 @@ def quantize(x: NDArray[np.floating], params: QuantParams, low: int, high: int) 
     -------
     ndarray of int64, same shape
     """
-    ratio = np.divide(x.astype(np.float32, copy=False), params.scale(x.ndim), dtype=np.float32)
+    with np.errstate(over="ignore"):  # an infinite ratio is clamped like any other
+        ratio = np.divide(x.astype(np.float32, copy=False), params.scale(x.ndim), dtype=np.float32)
     # Clamp before the conversion: an out-of-range float has no defined integer value.
     rounded = np.clip(np.rint(ratio).astype(np.float64) + params.zero, low, high)
     return rounded.astype(np.int64)

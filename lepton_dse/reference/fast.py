@@ -8,8 +8,10 @@ few contiguous runs, the rows of a product are pixels, and one factor a channel 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Op
@@ -17,9 +19,10 @@ from lepton_dse.ir.semantics import evaluate as define
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.accumulate import exact_block_of, exact_matmul
 from lepton_dse.numerics.rescale import rescale, rescale_sum
-from lepton_dse.reference.engine import Array
 
 __all__ = ["evaluate"]
+
+Array = NDArray[Any]
 
 # Patches gathered at a time: small enough for the last cache level, large enough that threads of a product seldom meet.
 _SLAB_BYTES = 1 << 22

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from lepton_dse.data import Interval
 from lepton_dse.ir.graph import Graph
@@ -23,15 +26,23 @@ __all__ = [
 ]
 
 _MARKS = {
-    CheckStatus.PASSED: "[green]passed[/]",
-    CheckStatus.FAILED: "[red]FAILED[/]",
-    CheckStatus.UNAVAILABLE: "[yellow]unavailable[/]",
+    CheckStatus.PASSED: ("passed", "green"),
+    CheckStatus.FAILED: ("FAILED", "red"),
+    CheckStatus.UNAVAILABLE: ("unavailable", "yellow"),
 }
+
+
+class _PlainTable(Table):
+    """A table that shows cells as they are: names from a model may hold what rich takes for markup."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Append a row."""
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def _table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = _PlainTable(title=Text(title, "bold"), title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
@@ -138,7 +149,7 @@ def checks_table(title: str, checks: Sequence[Check]) -> Table:
     """Predicted beside observed."""
     table = _table(title, "check", "predicted", "observed", "tolerance", "status")
     for check in checks:
-        status = _MARKS[check.status] + (f": {check.reason}" if check.reason else "")
+        status = Text.assemble(_MARKS[check.status], f": {check.reason}" if check.reason else "")
         table.add_row(
             check.name,
             _value(check.predicted),

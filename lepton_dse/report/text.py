@@ -10,10 +10,11 @@ _DIVISIONS = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 
 def scaled(value: float, unit: str) -> str:
     """A value with a decimal prefix, three significant digits: ``1.23 MB``."""
+    rounded = float(f"{value:.3g}")  # before the prefix is chosen, so that 999.9 becomes 1 k
     for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
+        if abs(rounded) >= factor:
+            return f"{_digits(rounded / factor)} {prefix}{unit}"
+    return f"{_digits(rounded)} {unit}"
 
 
 def seconds(value: float) -> str:
@@ -27,16 +28,20 @@ def joules(value: float) -> str:
 
 
 def _divided(value: float, unit: str) -> str:
-    for factor, prefix in _DIVISIONS:
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    factor, prefix = _DIVISIONS[-1]
-    return f"{value / factor:.3g} {prefix}{unit}"
+    rounded = float(f"{value:.3g}")
+    factor, prefix = next((entry for entry in _DIVISIONS if rounded >= entry[0]), _DIVISIONS[-1])
+    return f"{_digits(rounded / factor)} {prefix}{unit}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, large values written out."""
+    text = f"{value:.3g}"
+    return f"{float(text):,.0f}" if abs(value) >= 999.5 else text
 
 
 def count(value: float) -> str:
     """A count with thousands separated; fractions are kept to three digits."""
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:.3g}"
+    return f"{int(value):,}" if float(value).is_integer() else _digits(value)
 
 
 def share(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from lepton_dse.rtl_library.components import weighted
 from lepton_dse.rtl_library.declaration import (
     Direction,
     Family,
@@ -42,9 +43,12 @@ def _ports(p: FrameLast) -> tuple[Port, ...]:
 
 
 def _resources(p: FrameLast, family: Family) -> Resources:
-    # A counter and its comparison; a frame of one beat is constant.
+    if p.beats == 1:
+        return Resources()
+    # A counter with its reset and the comparison with the last beat; ecp5 builds wide ones from LUTs of 4 inputs.
     width = bits(p.beats)
-    return Resources() if p.beats == 1 else Resources(lut=width + 2, ff=width)
+    wide = width > 4
+    return Resources(lut=weighted(family, (width, 1.5, 2.7 if wide else 1.0), (1, -0.5, 0.0 if wide else 2.0)), ff=width)
 
 
 # It passes beats through without a register, so it is no stage of its own in the timed event graph.

@@ -253,7 +253,7 @@ def stream_schedule(chain: Chain, foldings: Sequence[Folding], *, head_depth: in
         raise InvalidPlanError(f"{len(foldings)} foldings for {len(chain.layers)} layers", fix="plan again")
     bits = chain.input.format.bits
     lanes = foldings[0].simd
-    head = _fifo("head", lanes * bits, head_depth)
+    head = _fifo("input_fifo", lanes * bits, head_depth)
     stages = []
     first = lanes
     for index, (layer, folding) in enumerate(zip(chain.layers, foldings, strict=True)):

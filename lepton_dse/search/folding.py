@@ -28,7 +28,7 @@ from lepton_dse.schedule.stream import Folding, Stage, stage_instances
 from lepton_dse.sim.stream import stage_cycles
 from lepton_dse.targets.schema import FpgaTarget
 
-__all__ = ["FoldingSearch", "Option", "layer_options", "next_faster", "search_foldings"]
+__all__ = ["FoldingSearch", "FoldingSpace", "Option", "layer_options", "next_faster", "search_foldings"]
 
 _RESOURCES = ("LUT", "FF", "DSP", "BRAM18")
 _OPTIMALITY = 1e-9  # HiGHS' relative gap; choices are integral, so any larger true gap is a different choice
@@ -90,6 +90,78 @@ def layer_options(layer: Layer, family: rtl.Family, elements: int) -> tuple[Opti
     return tuple(found)
 
 
+class FoldingSpace:
+    """All foldings of the layers of a chain on a device, counted once for any number of searches.
+
+    Parameters
+    ----------
+    chain : Chain
+    target : FpgaTarget
+    """
+
+    def __init__(self, chain: Chain, target: FpgaTarget) -> None:
+        self.target = target
+        family = rtl.Family(target.fabric)
+        self.options = [
+            layer_options(layer, family, elements) for layer, elements in zip(chain.layers, _elements(chain), strict=True)
+        ]
+        self.unbuildable = tuple(layer.name for layer, found in zip(chain.layers, self.options, strict=True) if not found)
+        self.size = sum(map(len, self.options))
+        self._least: dict[float, tuple[int, list[Option]] | None] = {}
+
+    def budget(self, share: float = 1.0) -> NDArray[np.float64]:
+        """The part `share` of the usable resources, in the order of an option's."""
+        usable = self.target.resources()
+        return np.array([max(usable[name] * share, 1e-9) for name in _RESOURCES])
+
+    def least(self, share: float) -> tuple[int, list[Option]] | None:
+        """The least cycles of a slowest stage within a share of the device, with one choice that has them; None if none fits."""
+        if share not in self._least:
+            self._least[share] = self._bisect(self.budget(share))
+        return self._least[share]
+
+    def _bisect(self, budget: NDArray[np.float64]) -> tuple[int, list[Option]] | None:
+        # No bound below the fastest option of every layer can be met.
+        floor = max(min(option.cycles for option in layer) for layer in self.options)
+        bounds = sorted({option.cycles for layer in self.options for option in layer if option.cycles >= floor})
+        low, high = 0, len(bounds) - 1
+        best = _choose(self.options, bounds[high], budget)
+        if best is None:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            found = _choose(self.options, bounds[middle], budget)
+            if found is None:
+                low = middle + 1
+            else:
+                high, best = middle, found
+        return bounds[high], best
+
+    def search(self, *, share: float = 1.0, slack: float = 1.0) -> FoldingSearch:
+        """See :func:`search_foldings`."""
+        if self.unbuildable:
+            return FoldingSearch((), self._result(0, 0), _unbuildable(self.unbuildable))
+        least = self.least(share)
+        if least is None:
+            slowest = max(option.cycles for layer in self.options for option in layer)
+            return FoldingSearch((), self._result(0, 0), _overdrawn(self.options, slowest, self.target, self.budget(share)))
+        bound, best = least
+        best = _most_even(self.options, int(bound * slack), self.budget(share)) or best
+        reached = max(option.cycles for option in best)
+        return FoldingSearch(tuple(option.folding for option in best), self._result(reached, bound))
+
+    def _result(self, reached: int, bound: int) -> SearchResult:
+        return SearchResult(
+            objective="cycles of the slowest stage",
+            space=SPACE,
+            evaluated=self.size,
+            best=reached,
+            lower_bound=bound,
+            gap=(reached - bound) / reached if reached else 0,
+            optimal=0 < reached == bound,
+        )
+
+
 def search_foldings(chain: Chain, target: FpgaTarget, *, share: float = 1.0, slack: float = 1.0) -> FoldingSearch:
     """Foldings with the least slowest stage that fit the device; among those, the most even use of its resources.
 
@@ -107,38 +179,7 @@ def search_foldings(chain: Chain, target: FpgaTarget, *, share: float = 1.0, sla
     FoldingSearch
         With violations, and no foldings, if no folding in the space fits.
     """
-    family = rtl.Family(target.fabric)
-    budget = np.array([max(target.resources()[name] * share, 1e-9) for name in _RESOURCES])
-    options = [layer_options(layer, family, elements) for layer, elements in zip(chain.layers, _elements(chain), strict=True)]
-    bounds = sorted({option.cycles for layer in options for option in layer})
-    # No bound below the fastest option of every layer can be met.
-    floor = max(min(option.cycles for option in layer) for layer in options)
-    bounds = [bound for bound in bounds if bound >= floor]
-    low, high = 0, len(bounds) - 1
-    best = _choose(options, bounds[high], budget)
-    evaluated = 1
-    if best is None:
-        return _infeasible(options, target, budget, sum(map(len, options)))
-    while low < high:
-        middle = (low + high) // 2
-        found = _choose(options, bounds[middle], budget)
-        evaluated += 1
-        if found is None:
-            low = middle + 1
-        else:
-            high, best = middle, found
-    best = _most_even(options, int(bounds[high] * slack), budget) or best
-    reached = max(option.cycles for option in best)
-    result = SearchResult(
-        objective="cycles of the slowest stage",
-        space=SPACE,
-        evaluated=sum(map(len, options)),
-        best=reached,
-        lower_bound=bounds[high],
-        gap=(reached - bounds[high]) / reached,
-        optimal=reached == bounds[high],
-    )
-    return FoldingSearch(tuple(option.folding for option in best), result)
+    return FoldingSpace(chain, target).search(share=share, slack=slack)
 
 
 def _elements(chain: Chain) -> list[int]:
@@ -152,11 +193,14 @@ def _elements(chain: Chain) -> list[int]:
 
 def _efficient(layer: Sequence[Option], bound: int) -> list[Option]:
     """Options within the bound that no other beats in every resource."""
-    kept: list[Option] = []
-    for option in sorted((entry for entry in layer if entry.cycles <= bound), key=lambda entry: entry.resources):
-        if not any(all(a <= b for a, b in zip(other.resources, option.resources, strict=True)) for other in kept):
-            kept.append(option)
-    return kept
+    within = sorted((option for option in layer if option.cycles <= bound), key=lambda option: option.resources)
+    amounts = np.array([option.resources for option in within]).reshape(-1, len(_RESOURCES))
+    kept: list[int] = []
+    for place, amount in enumerate(amounts):
+        # In ascending order nothing later can beat this one in every resource.
+        if not np.all(amounts[kept] <= amount, axis=1).any():
+            kept.append(place)
+    return [within[place] for place in kept]
 
 
 def _choose(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64]) -> list[Option] | None:
@@ -178,8 +222,10 @@ def _choose(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.
     return [flat[index] for index in np.flatnonzero(solution.x > 0.5)]
 
 
-def _most_even(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64]) -> list[Option] | None:
-    """Of the choices within the bound and the budget, one whose fullest resource is about the least full; ties by the sum."""
+def _most_even(
+    options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64], most: float = 1.0
+) -> list[Option] | None:
+    """Of the choices within the bound and `most` budgets, one whose fullest resource is about the least full; ties by the sum."""
     efficient = [_efficient(layer, bound) for layer in options]
     flat = [option for layer in efficient for option in layer]
     amounts = np.array([option.resources for option in flat]).T / budget[:, None]
@@ -187,7 +233,7 @@ def _most_even(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[
     solution = milp(
         np.append(_SUM_WEIGHT * amounts.sum(axis=0), 1.0),
         integrality=np.append(np.ones(len(flat)), 0.0),
-        bounds=Bounds(0, 1),
+        bounds=Bounds(0, np.append(np.ones(len(flat)), most)),
         constraints=[
             LinearConstraint(np.hstack([rows, np.zeros((len(rows), 1))]), 1, 1),
             LinearConstraint(np.hstack([amounts, -np.ones((len(_RESOURCES), 1))]), -np.inf, 0),
@@ -208,32 +254,41 @@ def _membership(layers: Sequence[Sequence[Option]]) -> NDArray[np.float64]:
     return rows
 
 
-def _infeasible(
-    options: Sequence[Sequence[Option]], target: FpgaTarget, budget: NDArray[np.float64], evaluated: int
-) -> FoldingSearch:
-    """Why nothing fits, however slow."""
-    slowest = max(option.cycles for layer in options for option in layer)
-    result = SearchResult(
-        objective="cycles of the slowest stage", space=SPACE, evaluated=evaluated, best=0, lower_bound=0, gap=0, optimal=False
+def _unbuildable(layers: Sequence[str]) -> tuple[Violation, ...]:
+    """For each layer without a folding that the library can build: its memories are too deep or its words too wide."""
+    levers = ("make the layer smaller", "prune the model", "emit it as cpp")
+    return tuple(
+        Violation(
+            what=f"'{name}': every folding needs a deeper memory or a wider word than there is",
+            demand=1,
+            bound=0,
+            unit="folding",
+            levers=levers,
+        )
+        for name in layers
     )
-    return FoldingSearch((), result, _overdrawn(options, slowest, target, budget))
 
 
 def _overdrawn(
     options: Sequence[Sequence[Option]], bound: int, target: FpgaTarget, budget: NDArray[np.float64]
 ) -> tuple[Violation, ...]:
-    """What the choice within `bound` lacks whose most overdrawn resource is overdrawn least; empty if one fits."""
-    efficient = [_efficient(layer, bound) for layer in options]
-    flat = [option for layer in efficient for option in layer]
-    amounts = np.array([option.resources for option in flat]).T / budget[:, None]
-    cost = np.append(np.zeros(len(flat)), 1.0)
-    overdraft = LinearConstraint(np.hstack([amounts, -np.ones((len(_RESOURCES), 1))]), -np.inf, 0)
-    rows = _membership(efficient)
-    once = LinearConstraint(np.hstack([rows, np.zeros((len(rows), 1))]), 1, 1)
-    integrality = np.append(np.ones(len(flat)), 0.0)
-    upper = np.append(np.ones(len(flat)), np.inf)
-    solution = milp(cost, integrality=integrality, bounds=Bounds(0, upper), constraints=[once, overdraft])
-    used = (amounts * budget[:, None]) @ np.round(solution.x[:-1])
+    """Why no choice within `bound` fits; empty if one does.
+
+    A resource of which even the most frugal options need too much is reason enough. Where there is none it is the
+    combination, and the answer is what the choice lacks whose most overdrawn resource is overdrawn about least.
+    """
+    frugal = np.sum(
+        [np.min([option.resources for option in layer if option.cycles <= bound], axis=0) for layer in options], axis=0
+    )
+    if np.any(frugal > budget):
+        return _violations(frugal, budget, target)
+    chosen = _most_even(options, bound, budget, np.inf)
+    assert chosen is not None, "without a limit every choice fits"
+    used = np.sum([option.resources for option in chosen], axis=0)
+    return _violations(used, budget, target)
+
+
+def _violations(used: NDArray[np.float64], budget: NDArray[np.float64], target: FpgaTarget) -> tuple[Violation, ...]:
     levers = ("choose a larger device", "use narrower weights", "prune the model", "emit it as cpp")
     return tuple(
         Violation(what=f"{name} of {target.name}", demand=float(amount), bound=float(limit), unit=name, levers=levers)
@@ -250,9 +305,10 @@ def next_faster(chain: Chain, target: FpgaTarget, cycles: int) -> tuple[int, tup
     tuple of int and violations, or None
         No violations where it fits; None where no folding in the space is faster.
     """
-    family = rtl.Family(target.fabric)
-    budget = np.array([max(target.resources()[name], 1e-9) for name in _RESOURCES])
-    options = [layer_options(layer, family, elements) for layer, elements in zip(chain.layers, _elements(chain), strict=True)]
+    space = FoldingSpace(chain, target)
+    options = space.options
+    if space.unbuildable:
+        return None
     floor = max(min(option.cycles for option in layer) for layer in options)
     faster = [option.cycles for layer in options for option in layer if floor <= option.cycles < cycles]
-    return (max(faster), _overdrawn(options, max(faster), target, budget)) if faster else None
+    return (max(faster), _overdrawn(options, max(faster), target, space.budget())) if faster else None

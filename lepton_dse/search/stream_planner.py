@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.ir.graph import LoweredGraph
@@ -11,10 +11,10 @@ from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
 from lepton_dse.plan import CostReport, Evidence, SearchResult, Violation
 from lepton_dse.schedule.layers import Chain, MatrixLayer, stream_chain
 from lepton_dse.schedule.stream import Folding, StreamSchedule, stream_schedule
-from lepton_dse.search.folding import FoldingSearch, search_foldings
+from lepton_dse.search.folding import FoldingSearch, FoldingSpace
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
 from lepton_dse.sim.event_graph import Times
-from lepton_dse.sim.stream import resource_violations, run_stream, stage_cycles, stream_report
+from lepton_dse.sim.stream import FRAMES, resource_violations, run_stream, stage_cycles, stream_report
 from lepton_dse.targets.schema import FpgaTarget
 
 __all__ = ["PLANNER", "plan_stream", "size_fifos"]
@@ -63,28 +63,38 @@ def plan_stream(graph: LoweredGraph, target: FpgaTarget, objective: str) -> tupl
     chain = stream_chain(graph)
     if not isinstance(chain, Chain):
         return _refused(target, chain), ()
-    found = _fitting(chain, target, 1.0)
+    space = FoldingSpace(chain, target)
+    found = _fitting(chain, space, 1.0)
     if isinstance(found, FoldingSearch):
         return _refused(target, found.violations, found.result), ()
-    schedule, result = found
+    design, result = found
     if objective == "latency":
-        schedule, result = _least_latency(chain, target, found)
-    foldings = tuple(stage.folding for stage in schedule.stages)
-    return stream_report(schedule, graph, target, result), foldings
+        design, result = _least_latency(chain, space, design, result)
+    foldings = tuple(stage.folding for stage in design.schedule.stages)
+    return stream_report(design.schedule, graph, target, result, times=design.times), foldings
 
 
-def _fitting(chain: Chain, target: FpgaTarget, slack: float) -> tuple[StreamSchedule, SearchResult] | FoldingSearch:
+@dataclass(frozen=True)
+class _Design:
+    """A schedule and its simulation, which is costly enough to be done once."""
+
+    schedule: StreamSchedule
+    times: Times
+
+
+def _fitting(chain: Chain, space: FoldingSpace, slack: float) -> tuple[_Design, SearchResult] | FoldingSearch:
     """The best design that fits as built; the search's own answer where none does."""
-    search = search_foldings(chain, target, slack=slack)
+    target = space.target
+    search = space.search(slack=slack)
     for share in _SHRINK:
         if share < 1:
-            search = replace(search_foldings(chain, target, share=share, slack=slack), result=search.result)
+            search = replace(space.search(share=share, slack=slack), result=search.result)
         if not search.foldings:
             return search
-        schedule = size_fifos(chain, search.foldings)
-        violations = resource_violations(schedule.resources(rtl.Family(target.fabric)), target)
+        design = _sized(chain, search.foldings)
+        violations = resource_violations(design.schedule.resources(rtl.Family(target.fabric)), target)
         if not violations:
-            return schedule, _certified(schedule, search.result)
+            return design, _certified(design.schedule, search.result)
     return FoldingSearch((), search.result, violations)
 
 
@@ -103,38 +113,34 @@ def _slowest(schedule: StreamSchedule) -> int:
     return busiest
 
 
-def _least_latency(
-    chain: Chain, target: FpgaTarget, first: tuple[StreamSchedule, SearchResult]
-) -> tuple[StreamSchedule, SearchResult]:
+def _least_latency(chain: Chain, space: FoldingSpace, first: _Design, bound: SearchResult) -> tuple[_Design, SearchResult]:
     """The design of least simulated latency among those with slower slowest stages, which free resources for the others."""
-    best, bound = first
-    best_latency = _latency(best)
-    count = 1
+    best = first
+    tried = {space.search().foldings}
     for slack in _SLACKS[1:]:
-        found = _fitting(chain, target, slack)
-        if isinstance(found, FoldingSearch):
+        foldings = space.search(slack=slack).foldings
+        if foldings in tried:
             continue
-        count += 1
-        latency = _latency(found[0])
-        if latency < best_latency:
-            best, best_latency = found[0], latency
-    lower = max(bound.lower_bound - 1, 0)
+        tried.add(foldings)
+        # The first frame alone has the latency, and deeper FIFOs never lengthen it: what is no better with the deepest
+        # is not worth sizing.
+        deepest = _with_depths(chain, foldings, [_MOST_DEPTH] * len(foldings))
+        if _simulated(deepest, 1).latency_cycles >= best.times.latency_cycles:
+            continue
+        found = _fitting(chain, space, slack)
+        if not isinstance(found, FoldingSearch) and found[0].times.latency_cycles < best.times.latency_cycles:
+            best = found[0]
+    latency, lower = best.times.latency_cycles, max(bound.lower_bound - 1, 0)
     result = SearchResult(
         objective="latency in cycles",
-        space=f"{bound.space}; best of {count} simulated designs",
+        space=f"{bound.space}; best of {len(tried)} simulated designs",
         evaluated=bound.evaluated,
-        best=best_latency,
+        best=latency,
         lower_bound=lower,
-        gap=(best_latency - lower) / best_latency,
-        optimal=best_latency == lower,
+        gap=(latency - lower) / latency,
+        optimal=latency == lower,
     )
     return best, result
-
-
-def _latency(schedule: StreamSchedule) -> int:
-    times = run_stream(schedule)
-    assert isinstance(times, Times), "sized designs do not deadlock"
-    return times.latency_cycles
 
 
 def size_fifos(chain: Chain, foldings: Sequence[Folding]) -> StreamSchedule:
@@ -143,23 +149,31 @@ def size_fifos(chain: Chain, foldings: Sequence[Folding]) -> StreamSchedule:
     All depths double until the simulated interval is that of deep FIFOs; each is then halved again as long as the
     interval stays.
     """
+    return _sized(chain, foldings).schedule
+
+
+def _sized(chain: Chain, foldings: Sequence[Folding]) -> _Design:
     depths = [_LEAST_DEPTH] * len(foldings)
-    schedule = _with_depths(chain, foldings, depths)
-    pace = _slowest(schedule)
-    if _interval(schedule) <= pace:
-        return schedule
-    deep = _interval(_with_depths(chain, foldings, [_MOST_DEPTH] * len(foldings)))
-    while _interval(schedule) > deep:
+    design = _design(chain, foldings, depths)
+    if design.times.interval_cycles <= _slowest(design.schedule):
+        return design
+    deep = _design(chain, foldings, [_MOST_DEPTH] * len(foldings)).times.interval_cycles
+    while design.times.interval_cycles > deep:
         depths = [min(2 * depth, _MOST_DEPTH) for depth in depths]
-        schedule = _with_depths(chain, foldings, depths)
+        design = _design(chain, foldings, depths)
     for index in range(len(depths)):
         while depths[index] > _LEAST_DEPTH:
             trial = [*depths[:index], depths[index] // 2, *depths[index + 1 :]]
-            shallower = _with_depths(chain, foldings, trial)
-            if _interval(shallower) > deep:
+            shallower = _design(chain, foldings, trial)
+            if shallower.times.interval_cycles > deep:
                 break
-            depths, schedule = trial, shallower
-    return schedule
+            depths, design = trial, shallower
+    return design
+
+
+def _design(chain: Chain, foldings: Sequence[Folding], depths: Sequence[int]) -> _Design:
+    schedule = _with_depths(chain, foldings, depths)
+    return _Design(schedule, _simulated(schedule))
 
 
 def _with_depths(chain: Chain, foldings: Sequence[Folding], depths: Sequence[int]) -> StreamSchedule:
@@ -167,10 +181,10 @@ def _with_depths(chain: Chain, foldings: Sequence[Folding], depths: Sequence[int
     return stream_schedule(chain, sized)
 
 
-def _interval(schedule: StreamSchedule) -> int:
-    times = run_stream(schedule)
+def _simulated(schedule: StreamSchedule, frames: int = FRAMES) -> Times:
+    times = run_stream(schedule, frames)
     assert isinstance(times, Times), "a chain with FIFOs and whole windows does not deadlock"
-    return times.interval_cycles
+    return times
 
 
 def _refused(target: FpgaTarget, violations: tuple[Violation, ...], search: SearchResult | None = None) -> CostReport:

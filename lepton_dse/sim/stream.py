@@ -94,6 +94,7 @@ def stream_report(
     target: FpgaTarget,
     search: SearchResult | None = None,
     violations: Iterable[Violation] = (),
+    times: Times | Deadlock | None = None,
 ) -> CostReport:
     """Predicted cost of a streaming design, its cycles from a simulation of :data:`FRAMES` frames.
 
@@ -107,12 +108,14 @@ def stream_report(
         How the foldings were found.
     violations : iterable of Violation
         Found before; those of resources and of deadlock are added.
+    times : Times or Deadlock, optional
+        The result of :func:`run_stream` where there is one already.
     """
     resources = schedule.resources(rtl.Family(target.fabric))
     found = [*violations, *resource_violations(resources, target)]
     by_stage = _cycles_by_stage(schedule)
     slowest = max(range(len(by_stage)), key=by_stage.__getitem__)
-    times = run_stream(schedule)
+    times = run_stream(schedule) if times is None else times
     if isinstance(times, Deadlock):
         what = f"deadlock: {times.waits[0]}"
         levers = ("deepen the FIFOs", "give the sliding windows more rows")

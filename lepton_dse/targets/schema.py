@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
@@ -124,9 +123,9 @@ class BaseTarget(_Frozen):
         """Paths of the numbers that no source confirms."""
         return tuple(path for path, quantity in self.quantities() if self.sources[quantity.source].kind is SourceKind.UNVERIFIED)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of all fields."""
+        """SHA-256 over the canonical JSON of all fields; not cached, since pydantic's copies would carry a stale one along."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.emit.verilog.top import TOP
@@ -11,21 +11,35 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.verify.artefact import Artefact
 from lepton_dse.verify.simulators import run_yosys
 
-__all__ = ["RESOURCE_BANDS", "count_cells", "synthesis_command", "synthesise"]
+__all__ = [
+    "RESOURCE_BANDS",
+    "cells_by_module",
+    "count_cells",
+    "count_primitives",
+    "synthesis_command",
+    "synthesise",
+]
 
 RESOURCE_BANDS = {"LUT": 0.25, "FF": 0.15, "DSP": 0.0, "BRAM18": 0.0}
 """Relative error that an estimate may have: block primitives are counted exactly, logic by closed forms."""
 
 # What one cell of a type takes, in the units of :class:`lepton_dse.rtl_library.Resources`. A LUT that serves as memory or
-# stands beside a carry chain is a LUT in use.
-_LUTS = {
-    **{f"LUT{inputs}": 1 for inputs in range(1, 7)},
-    **{"SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM32M": 4, "RAM64M": 4},
-    **{"CCU2C": 2, "TRELLIS_DPR16X4": 6},
+# stands beside a carry chain is a LUT in use; a carry chain of ecp5 runs through its two LUTs, and a memory in LUTs blocks
+# two more for its write port.
+_PRIMITIVES = {
+    **{f"LUT{inputs}": rtl.Resources(lut=1) for inputs in range(1, 7)},
+    **{name: rtl.Resources(lut=1) for name in ("SRL16E", "SRLC32E", "RAM32X1S", "RAM64X1S")},
+    **{name: rtl.Resources(lut=2) for name in ("RAM128X1S", "RAM32X1D", "RAM64X1D", "CCU2C")},
+    **{name: rtl.Resources(lut=4) for name in ("RAM256X1S", "RAM128X1D", "RAM32M", "RAM64M")},
+    "TRELLIS_DPR16X4": rtl.Resources(lut=6),
+    **{name: rtl.Resources(ff=1) for name in ("FDRE", "FDSE", "FDCE", "FDPE", "TRELLIS_FF")},
+    **{name: rtl.Resources(dsp=1) for name in ("DSP48E1", "MULT18X18D")},
+    **{name: rtl.Resources(bram18=1) for name in ("RAMB18E1", "DP16KD", "PDPW16KD")},
+    "RAMB36E1": rtl.Resources(bram18=2),
+    # No logic of their own: buffers, the multiplexers and carries beside the LUTs, and inverters that a pin absorbs.
+    **{name: rtl.Resources() for name in ("IBUF", "OBUF", "BUFG", "INV", "GND", "VCC", "VLO", "VHI")},
+    **{name: rtl.Resources() for name in ("MUXF7", "MUXF8", "CARRY4", "PFUMX", "L6MUX21")},
 }
-_FLIP_FLOPS = re.compile(r"FD[RSCP]E(_1)?|TRELLIS_FF")
-_DSPS = {"DSP48E1": 1, "MULT18X18D": 1}
-_BLOCKS = {"RAMB18E1": 1, "RAMB36E1": 2, "DP16KD": 1}
 
 
 def synthesis_command(family: rtl.Family, top: str) -> str:
@@ -35,27 +49,50 @@ def synthesis_command(family: rtl.Family, top: str) -> str:
     return f"synth_ecp5 -top {top}"
 
 
-def count_cells(statistics: str) -> dict[str, int]:
-    """LUT, FF, DSP and BRAM18 of a design from the JSON that ``stat -json`` prints somewhere in a log.
+def cells_by_module(log: str) -> dict[str, dict[str, int]]:
+    """Cells of each module by type, the whole design under the name ``""``, from what ``stat -json`` prints in a log.
 
     Raises
     ------
     LeptonError
         If the log holds no statistics.
     """
-    start = statistics.rfind('{\n   "creator"')
+    start = log.rfind('{\n   "creator"')
     try:
-        document, _ = json.JSONDecoder().raw_decode(statistics[start:])
-        cells: dict[str, int] = document["design"]["num_cells_by_type"]
+        document, _ = json.JSONDecoder().raw_decode(log[start:])
+        modules = {name.lstrip("\\"): module["num_cells_by_type"] for name, module in document["modules"].items()}
+        return {**modules, "": document["design"]["num_cells_by_type"]}
     except (ValueError, KeyError) as error:
         raise LeptonError("Yosys printed no statistics", where="stat -json") from error
-    found = {"LUT": 0, "FF": 0, "DSP": 0, "BRAM18": 0}
+
+
+def count_primitives(cells: Mapping[str, int]) -> rtl.Resources:
+    """Resources of cells by type.
+
+    Raises
+    ------
+    LeptonError
+        If a type is unknown, so that no primitive goes uncounted.
+    """
+    total = rtl.Resources()
     for name, count in cells.items():
-        found["LUT"] += _LUTS.get(name, 0) * count
-        found["DSP"] += _DSPS.get(name, 0) * count
-        found["BRAM18"] += _BLOCKS.get(name, 0) * count
-        found["FF"] += count if _FLIP_FLOPS.fullmatch(name) else 0
-    return found
+        if name not in _PRIMITIVES:
+            raise LeptonError(f"primitive {name} is not counted", where="stat -json", fix="use the Yosys that is supported")
+        one = _PRIMITIVES[name]
+        total += rtl.Resources(one.lut * count, one.ff * count, one.dsp * count, one.bram18 * count)
+    return total
+
+
+def count_cells(statistics: str) -> dict[str, int]:
+    """LUT, FF, DSP and BRAM18 of a design from the JSON that ``stat -json`` prints somewhere in a log.
+
+    Raises
+    ------
+    LeptonError
+        If the log holds no statistics, or a primitive that is unknown.
+    """
+    total = count_primitives(cells_by_module(statistics)[""])
+    return {"LUT": total.lut, "FF": total.ff, "DSP": total.dsp, "BRAM18": total.bram18}
 
 
 def synthesise(artefact: Artefact) -> dict[str, int]:

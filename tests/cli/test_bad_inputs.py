@@ -82,10 +82,16 @@ def encrypted(path: Path) -> None:
     np.savez(path, x=X)
     data = path.read_bytes()
     # The flags of the entry, in its own header and in the directory.
-    path.write_bytes(data.replace(b"PK\x03\x04\x2d\x00\x00", b"PK\x03\x04\x2d\x00\x01").replace(b"\x2d\x03\x2d\x00\x00", b"\x2d\x03\x2d\x00\x01"))
+    path.write_bytes(
+        data.replace(b"PK\x03\x04\x2d\x00\x00", b"PK\x03\x04\x2d\x00\x01").replace(
+            b"\x2d\x03\x2d\x00\x00", b"\x2d\x03\x2d\x00\x01"
+        )
+    )
 
 
-@pytest.mark.parametrize("make", [foreign_array, damaged, encrypted, Path.mkdir, lambda path: path.write_text("hello"), lambda path: None])
+@pytest.mark.parametrize(
+    "make", [foreign_array, damaged, encrypted, Path.mkdir, lambda path: path.write_text("hello"), lambda path: None]
+)
 def test_files_that_are_no_archives_are_one_line(make: Any, lepton: Any, work: Path) -> None:
     make(work / "bad.npz")
     arguments = ("--target", "unit-cpu", "-o", work / "new.json", "--data", work / "bad.npz")
@@ -124,7 +130,9 @@ def test_measuring_needs_labels_in_the_data(lepton: Any, work: Path) -> None:
     assert "labelled" in lepton("plan", work / "model.onnx", *arguments).complaint
 
 
-@pytest.mark.parametrize("arguments", [[], ["--target", "unit-cpu", "--batch", "0"], ["--target", "nowhere"], ["--target", "x.toml"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--target", "unit-cpu", "--batch", "0"], ["--target", "nowhere"], ["--target", "x.toml"]]
+)
 def test_bad_cost_arguments_are_one_line(arguments: list[str], lepton: Any, work: Path) -> None:
     assert lepton("cost", work / "model.onnx", *arguments).complaint
 
@@ -195,7 +203,9 @@ def test_a_device_without_resources_is_infeasible(numbers: tuple[str, ...], lept
 
 
 def test_what_cannot_fit_is_exit_1_with_its_violations(lepton: Any, work: Path) -> None:
-    (work / "device.toml").write_text(replaced(replaced(FPGA, "value = 53200,", "value = 300,"), "value = 106400,", "value = 300,"))
+    (work / "device.toml").write_text(
+        replaced(replaced(FPGA, "value = 53200,", "value = 300,"), "value = 106400,", "value = 300,")
+    )
     arguments = ("plan", work / "model.onnx", "--target", work / "device.toml", "-o", work / "new.json")
     result = lepton(*arguments)
     assert (result.code, result.err) == (1, "")

@@ -62,7 +62,10 @@ def billions_claimed(folder: Path) -> Path:
 
 def billions_computed(folder: Path) -> Path:
     shape = numpy_helper.from_array(np.asarray([1 << 20, 1 << 20], np.int64), "s")
-    nodes = [helper.make_node("ConstantOfShape", ["s"], ["big"], name="big"), helper.make_node("Add", ["x", "big"], ["y"], name="a")]
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["big"], name="big"),
+        helper.make_node("Add", ["x", "big"], ["y"], name="a"),
+    ]
     return saved(folder, model_of(nodes, [shape]))
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lepton_dse.files import data_folder
+
 
 def raise_latency(plan: dict[str, Any]) -> None:
     plan["predicted"]["cycles"]["latency"] += 1
@@ -91,7 +93,10 @@ def test_an_edited_plan_is_refused(edit: Any, lepton: Any, work: Path) -> None:
     plan = json.loads((work / "plan.json").read_text())
     edit(plan)
     (work / "plan.json").write_text(json.dumps(plan))
-    for line in (lepton("emit", work / "plan.json", "-o", work / "new").complaint, lepton("explain", work / "plan.json").complaint):
+    for line in (
+        lepton("emit", work / "plan.json", "-o", work / "new").complaint,
+        lepton("explain", work / "plan.json").complaint,
+    ):
         assert EDITS[edit] in line
         assert "plan.json" in line
     assert not (work / "new").exists()
@@ -119,7 +124,9 @@ def test_a_damaged_bundle_is_refused(name: str, damage: str, lepton: Any, work: 
     if damage == "gone":
         path.unlink()
     elif damage == "bit" and name.endswith(".json"):
-        path.write_bytes(bytes(data).replace(b'"zero": ', b'"zero": 1', 1).replace(b'"high": 0', b'"high": 1', 1).replace(b"conv", b"conw"))
+        path.write_bytes(
+            bytes(data).replace(b'"zero": ', b'"zero": 1', 1).replace(b'"high": 0', b'"high": 1', 1).replace(b"conv", b"conw")
+        )
     elif damage == "bit":
         data[-1] ^= 1
         path.write_bytes(data)
@@ -181,7 +188,9 @@ def rehash(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("name", ["model.cpp", "plan.json", "weights.inc", "graph/graph.json", "vectors/expected_0.bin", "README.md"])
+@pytest.mark.parametrize(
+    "name", ["model.cpp", "plan.json", "weights.inc", "graph/graph.json", "vectors/expected_0.bin", "README.md"]
+)
 def test_verify_refuses_a_changed_byte(name: str, lepton: Any, work: Path) -> None:
     path = work / "cpp" / name
     data = bytearray(path.read_bytes())
@@ -197,7 +206,9 @@ def test_verify_refuses_an_added_file(lepton: Any, work: Path) -> None:
     assert "more.bin" in lepton("verify", work / "cpp").complaint
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', "[" * 100_000, '{"files": {"../model.onnx": ""}, "emitter": "cpp"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"files": 3}', "[" * 100_000, '{"files": {"../model.onnx": ""}, "emitter": "cpp"}']
+)
 def test_verify_refuses_a_damaged_manifest(text: str, lepton: Any, work: Path) -> None:
     (work / "cpp" / "manifest.json").write_text(text)
     assert lepton("verify", work / "cpp").complaint
@@ -208,7 +219,9 @@ def test_verify_refuses_what_is_no_artefact(lepton: Any, work: Path) -> None:
     assert "manifest.json" in lepton("verify", work / "nowhere").complaint
 
 
-@pytest.mark.parametrize("name", ["vectors/expected_0.bin", "vectors/input.bin", "graph/constants.safetensors", "plan.json", "model.cpp"])
+@pytest.mark.parametrize(
+    "name", ["vectors/expected_0.bin", "vectors/input.bin", "graph/constants.safetensors", "plan.json", "model.cpp"]
+)
 def test_verify_refuses_an_incomplete_artefact_whose_manifest_fits(name: str, lepton: Any, work: Path, needs_tool: Any) -> None:
     needs_tool("g++")
     (work / "cpp" / name).unlink()
@@ -220,3 +233,27 @@ def test_verify_refuses_an_unknown_kind_of_artefact(lepton: Any, work: Path) -> 
     manifest = json.loads((work / "cpp" / "manifest.json").read_text())
     (work / "cpp" / "manifest.json").write_text(json.dumps(manifest | {"emitter": "abacus"}))
     assert "abacus" in lepton("verify", work / "cpp").complaint
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[" * 100_000, "edited"])
+def test_a_damaged_hardware_model_beside_a_plan_is_refused(text: str | None, lepton: Any, work: Path) -> None:
+    path = next((work / "targets").iterdir())
+    if text is None:
+        path.unlink()
+    elif text == "edited":
+        before = path.read_text()
+        path.write_text(before.replace("53200", "53201"))
+        assert path.read_text() != before
+    else:
+        path.write_text(text)
+    assert path.name in lepton("emit", work / "plan.json", "-o", work / "new").complaint
+    assert not (work / "new").exists()
+
+
+def test_a_plan_for_a_file_of_ones_own_needs_that_file_no_more(lepton: Any, work: Path) -> None:
+    source = data_folder("hwmodels") / "fpga" / "amd-zynq-7020.toml"
+    (work / "mine.toml").write_text(source.read_text())
+    assert lepton("plan", work / "model.onnx", "--target", work / "mine.toml", "-o", work / "new.json").code == 0
+    (work / "mine.toml").unlink()
+    assert lepton("explain", work / "new.json").code == 0
+    assert lepton("emit", work / "new.json", "-o", work / "new").code == 0

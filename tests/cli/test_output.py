@@ -111,7 +111,9 @@ def test_verify_json(lepton: Any, work: Path, needs_tool: Any) -> None:
     assert result.code == 0
     assert set(document) == {"schema_version", "artefact", "passed", "checks"}
     assert document["passed"] is True
-    assert [(check["name"], check["observed"], check["status"]) for check in document["checks"]] == [("outputs_equal", 0, "passed")]
+    assert [(check["name"], check["observed"], check["status"]) for check in document["checks"]] == [
+        ("outputs_equal", 0, "passed")
+    ]
     assert {"name", "predicted", "observed", "tolerance", "status"} <= set(document["checks"][0])
     assert "passed" in lepton("verify", work / "cpp").out
 

@@ -15,7 +15,8 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
-from lepton_dse.numerics.quantize import QuantParams, dequantize, integer_bounds, quantize as to_integers
+from lepton_dse.numerics.quantize import QuantParams, dequantize, integer_bounds
+from lepton_dse.numerics.quantize import quantize as to_integers
 from lepton_dse.plan import CalibrationMethod
 from lepton_dse.testing.strategies import graphs, precisions
 
@@ -155,7 +156,9 @@ def branching() -> Graph:
 
     def conv(x: str, name: str, outputs: int) -> str:
         shape = (outputs, builder.tensors[x].shape[1], 1, 1)
-        return builder.add(ops.Conv(window), [x, builder.constant(f"{name}.w", rng.normal(0, 1, shape).astype(np.float32))], output=name)
+        return builder.add(
+            ops.Conv(window), [x, builder.constant(f"{name}.w", rng.normal(0, 1, shape).astype(np.float32))], output=name
+        )
 
     x = builder.input("x", (1, 2, 3, 3))
     first = builder.add(ops.Clip(0.0, float("inf")), [conv(x, "conv", 2)], output="relu")

@@ -23,7 +23,12 @@ FLOATS = {
 }
 EVERY = [
     *(NumberFormat(FormatKind.INT, bits, signed) for bits in range(1, 65) for signed in (False, True)),
-    *(NumberFormat(FormatKind.FIXED, bits, signed, fraction) for bits in (1, 7, 16, 64) for signed in (False, True) for fraction in (0, 3, 60)),
+    *(
+        NumberFormat(FormatKind.FIXED, bits, signed, fraction)
+        for bits in (1, 7, 16, 64)
+        for signed in (False, True)
+        for fraction in (0, 3, 60)
+    ),
     *(NumberFormat.parse(name) for name in FLOATS),
 ]
 
@@ -75,7 +80,9 @@ def test_the_format_of_a_range_is_the_narrowest(low: int, high: int) -> None:
         assert min(low, high) < narrower.minimum or max(low, high) > narrower.maximum
 
 
-@pytest.mark.parametrize("text", ["", "int", "int0", "int65", "uint99", "float", "float31", "fixed8", "fixed8.", "int8 ", "INT8", "int-8", "int08"])
+@pytest.mark.parametrize(
+    "text", ["", "int", "int0", "int65", "uint99", "float", "float31", "fixed8", "fixed8.", "int8 ", "INT8", "int-8", "int08"]
+)
 def test_other_names_are_refused(text: str) -> None:
     with pytest.raises(LeptonError):
         NumberFormat.parse(text)
@@ -83,7 +90,12 @@ def test_other_names_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "bits", "signed", "fraction"),
-    [(FormatKind.INT, 0, True, 0), (FormatKind.INT, 8, True, 1), (FormatKind.FLOAT, 16, False, 10), (FormatKind.FLOAT, 16, True, 15)],
+    [
+        (FormatKind.INT, 0, True, 0),
+        (FormatKind.INT, 8, True, 1),
+        (FormatKind.FLOAT, 16, False, 10),
+        (FormatKind.FLOAT, 16, True, 15),
+    ],
 )
 def test_contradictory_formats_are_refused(kind: FormatKind, bits: int, signed: bool, fraction: int) -> None:
     with pytest.raises(LeptonError):
@@ -116,7 +128,25 @@ def test_int8_is_short_for_w8a8() -> None:
     assert not Precision.parse("w4-float16").is_integer
 
 
-@pytest.mark.parametrize("text", ["", "int1", "int17", "w1a8", "w8a17", "w8", "a8", "w8a", "w4-float17", "w1-float16", "uint8", "fixed8.4", "float12", "int8x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "int1",
+        "int17",
+        "w1a8",
+        "w8a17",
+        "w8",
+        "a8",
+        "w8a",
+        "w4-float17",
+        "w1-float16",
+        "uint8",
+        "fixed8.4",
+        "float12",
+        "int8x",
+    ],
+)
 def test_other_precisions_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(LeptonError, match="for example int8"):
         Precision.parse(text)

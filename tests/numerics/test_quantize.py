@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_dse.errors import LeptonError
-from lepton_dse.numerics.accumulate import exact_block, exact_matmul
+from lepton_dse.numerics.accumulate import exact_block, exact_block_of, exact_matmul
 from lepton_dse.numerics.formats import FormatKind, NumberFormat
 from lepton_dse.numerics.quantize import (
     MULTIPLIER_BITS,
@@ -151,3 +151,18 @@ def test_a_block_is_exact_up_to_its_end(x_peak: int, w_peak: int, more: int) -> 
     found = exact_matmul(x.astype(dtype), w.astype(dtype), block)
     assert int(found[0, 0]) == int((x @ w)[0, 0])
     assert x_peak * w_peak * block <= 2 ** (24 if dtype is np.float32 else 53)
+
+
+@given(
+    x_peak=st.sampled_from([1, 2, 8, 128, 2048, 32768]),
+    spread=st.floats(0, 15),
+    inner=st.integers(1, 2000),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_blocks_for_given_weights_are_exact(x_peak: int, spread: float, inner: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    w = np.rint(rng.normal(0, 2.0**spread, (inner, 3))).astype(np.int64).clip(-32768, 32767)
+    dtype, block = exact_block_of(x_peak, w)
+    # The input that makes every partial sum of a column as large as it gets, and a random one.
+    x = np.concatenate([np.where(w < 0, -x_peak, x_peak).T, rng.integers(-x_peak, x_peak + 1, (2, inner))])
+    assert np.array_equal(exact_matmul(x.astype(dtype), w.astype(dtype), block).astype(np.int64), x @ w)

@@ -5,12 +5,12 @@ import statistics
 from pathlib import Path
 
 import pytest
-from rtl_cases import declaration_of, skip_without, source
+from rtl_cases import declaration_of, identifier, skip_without, source
 from rtl_configurations import CONFIGURATIONS, CORNERS, roms
 from rtl_synthesis import synthesise, wrapper
 
 from lepton_dse.files import data_folder
-from lepton_dse.rtl_library import MODULES, Family, Resources
+from lepton_dse.rtl_library import MODULES, Family, Pace, Parameters, Resources
 from lepton_dse.verify.simulators import lint, run_yosys
 
 pytestmark = pytest.mark.rtl
@@ -30,6 +30,17 @@ def test_every_file_is_declared_and_configured() -> None:
         first = source(name).read_text().splitlines()[0]
         assert first.startswith("// "), name
         assert "atency" in source(name).read_text().split("`default_nettype")[0], name
+
+
+@pytest.mark.parametrize("parameters", [*CONFIGURATIONS, *CORNERS], ids=lambda p: f"{declaration_of(p).name}-{identifier(p)}")
+def test_pace_counts_the_timing(parameters: Parameters) -> None:
+    declaration = declaration_of(parameters)
+    if declaration.timing is None:
+        assert declaration.pace is None
+        return
+    timing = declaration.timing(parameters)
+    steps = max(process.steps for process in timing.processes)
+    assert declaration.pace(parameters) == Pace(timing.input_beats, timing.output_beats, steps)
 
 
 @skip_without
@@ -62,9 +73,9 @@ def test_lint_is_clean(tmp_path: Path) -> None:
 def test_resources_are_near_what_synthesis_needs(family: Family, tmp_path: Path) -> None:
     errors: dict[str, list[float]] = {"lut": [], "ff": []}
     report = []
-    for parameters in [*CONFIGURATIONS, *roms(tmp_path)]:
+    configurations = [*CONFIGURATIONS, *roms(tmp_path)]
+    for parameters, observed in zip(configurations, synthesise(configurations, family, tmp_path), strict=True):
         predicted: Resources = declaration_of(parameters).resources(parameters, family)
-        observed = synthesise(parameters, family, tmp_path)
         report.append(f"{parameters}: {predicted} for {observed}")
         assert (predicted.dsp, predicted.bram18) == (observed.dsp, observed.bram18), report[-1]
         for kind, values in errors.items():

@@ -75,7 +75,9 @@ def flip_bias(folder: Path, layer: int) -> None:
     """Turn over the sign of one bias of a layer: every frame is then wrong."""
     path = next(iter(sorted(folder.glob(f"mem/l{layer}_matrix_b*.hex"))))
     lines = path.read_text().split()
-    width = int(re.search(rf"rom #\(\.WIDTH\((\d+)\)[^)]*\)[^;]*{path.name}", (folder / "lepton_top.v").read_text(), re.DOTALL)[1])
+    width = int(
+        re.search(rf"rom #\(\.WIDTH\((\d+)\)[^)]*\)[^;]*{path.name}", (folder / "lepton_top.v").read_text(), re.DOTALL)[1]
+    )
     lines[0] = f"{int(lines[0], 16) ^ (1 << (width - 1)):0{len(lines[0])}x}"
     path.write_text("\n".join(lines) + "\n")
     rehash(folder)
@@ -88,7 +90,9 @@ def test_the_first_wrong_layer_word_and_cycle_are_named(layer: int, name: str, c
     flip_bias(copy, layer)
     damaged = first_wrong.probe(open_artefact(copy), 2)
     reason = first_wrong.explain(open_artefact(copy), 1)
-    found = re.fullmatch(r"layer '(\w+)' word (\d+) \(sample (\d)\) in cycle (\d+): 0x([0-9a-f]+), expected 0x([0-9a-f]+)", reason)
+    found = re.fullmatch(
+        r"layer '(\w+)' word (\d+) \(sample (\d)\) in cycle (\d+): 0x([0-9a-f]+), expected 0x([0-9a-f]+)", reason
+    )
     assert found is not None, reason
     assert found[1] == name
     fifo = f"l{layer}_fifo"

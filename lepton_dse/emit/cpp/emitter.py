@@ -85,7 +85,7 @@ def _header(schedule: Program) -> str:
     )
     for kind, tensors in (("INPUT", schedule.inputs), ("OUTPUT", schedule.outputs)):
         for index, tensor in enumerate(tensors):
-            out.line(f"/* {tensor.name}: {' x '.join(map(str, tensor.shape))} of {tensor.format} */")
+            out.line(f"/* {_comment(tensor.name)}: {' x '.join(map(str, tensor.shape))} of {tensor.format} */")
             out.line(f"#define MODEL_{kind}{index}_SIZE {tensor.elements}")
     out.line()
     out.line(f"void model_run({_parameters(schedule)});")
@@ -99,7 +99,7 @@ def _header(schedule: Program) -> str:
 def _model(request: EmitRequest, schedule: Program, identifiers: dict[str, str]) -> str:
     out = Writer()
     plan = request.plan
-    out.line(f"// {plan.model}, {plan.precision}: integer arithmetic exactly as the reference defines it.")
+    out.line(f"// {_comment(plan.model)}, {plan.precision}: integer arithmetic exactly as the reference defines it.")
     includes = ("algorithm", "cmath", "cstdint", "cstdlib", "cstring", "limits")
     out.lines(
         ['#include "model.h"', *(f"#include <{name}>" for name in includes), "", "namespace {", "", '#include "weights.inc"', ""]
@@ -132,8 +132,8 @@ def _model(request: EmitRequest, schedule: Program, identifiers: dict[str, str])
 
 
 def _comment(text: str) -> str:
-    """A name from a model file as it may stand in a line comment."""
-    return re.sub(r"[^\x20-\x7e]|\\", "?", text)
+    """A name from a model file as it may stand in a comment of either kind."""
+    return re.sub(r"[^\x20-\x7e]|\\", "?", text).replace("*/", "??").replace("/*", "??")
 
 
 def _weights(request: EmitRequest, schedule: Program, identifiers: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from rtl_cases import skip_without, source
 
 from lepton_dse.errors import LeptonError
-from lepton_dse.rtl_library import MemoryStyle, Rom, rom_slices
+from lepton_dse.rtl_library import MODULES, Family, MemoryStyle, Resources, Rom, rom_resources, rom_slices
 from lepton_dse.verify.simulators import Simulator, run_cocotb
 
 CASES = [(7, 1, Simulator.ICARUS), (12, 37, Simulator.ICARUS), (33, 64, Simulator.VERILATOR)]
@@ -42,6 +42,10 @@ def test_slices_cover_the_word_and_fit_one_block(width: int, depth: int) -> None
     slices = rom_slices(width, depth)
     columns = [s.lowest_bit + bit for s in slices for bit in range(s.width)]
     assert columns == list(range(width))
+    for family in Family:
+        images = (Rom(width=part.width, depth=depth, init="", style=part.style) for part in slices)
+        counted = sum((MODULES["rom"].resources(image, family) for image in images), Resources())
+        assert rom_resources(width, depth, family) == counted
     if depth < 128:
         assert [s.style for s in slices] == [MemoryStyle.DISTRIBUTED]
         return

@@ -1,0 +1,222 @@
+"""Plans and bundles: what must always hold, and that both come back from disk as they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lepton_dse.bundle import Bundle
+from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.errors import InvalidPlanError
+from lepton_dse.files import write_bytes
+from lepton_dse.ir.graph import Graph
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.plan import (
+    Calibration,
+    CalibrationMethod,
+    Check,
+    CheckStatus,
+    CostReport,
+    CycleReport,
+    Evidence,
+    Mapping,
+    OpCost,
+    OpPlan,
+    Plan,
+    SearchResult,
+    Unroll,
+    Violation,
+)
+from lepton_dse.testing.strategies import graphs, precisions
+
+names = st.text(min_size=1, max_size=12)
+amounts = st.floats(0, 1e30, allow_nan=False)
+counts = st.integers(0, 2**60)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+formats = st.sampled_from(["int8", "w4a8", "w2a16", "float32", "bfloat16", "w4-float16"])
+mappings = st.builds(
+    Mapping,
+    spatial=st.lists(st.builds(Unroll, loop=names, factor=st.integers(1, 2**40), axis=names), max_size=3).map(tuple),
+    tiles=st.dictionaries(names, st.dictionaries(names, st.integers(1, 2**40), max_size=2), max_size=2),
+    order=st.lists(names, max_size=3).map(tuple),
+)
+op_plans = st.builds(
+    OpPlan,
+    op=names,
+    precision=formats,
+    mapping=mappings,
+    fifo_depth=st.none() | st.integers(1, 4096),
+    buffer_rows=st.none() | st.integers(0, 9),
+    multiplier=st.sampled_from([None, "dsp", "lut"]),
+)
+violations = st.builds(
+    Violation, what=names, demand=amounts, bound=amounts, unit=names, levers=st.lists(names, max_size=3).map(tuple)
+)
+searches = st.builds(
+    SearchResult,
+    objective=names,
+    space=names,
+    evaluated=counts,
+    best=amounts,
+    lower_bound=amounts,
+    gap=amounts,
+    optimal=st.booleans(),
+)
+cycles = st.builds(CycleReport, latency=counts, interval=counts, clock_hz=amounts, slowest=names)
+traffic = st.dictionaries(names, amounts, max_size=3)
+costs = st.builds(
+    OpCost,
+    name=names,
+    kind=names,
+    macs=counts,
+    latency_s=amounts,
+    energy_j=st.none() | amounts,
+    bound_by=names,
+    utilization=amounts,
+    traffic_bytes=traffic,
+    mapping=mappings,
+)
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> CostReport:
+    found = tuple(draw(st.lists(violations, max_size=2)))
+    return CostReport(
+        target=draw(names),
+        feasible=not found,
+        latency_s=draw(amounts),
+        throughput_per_s=draw(amounts),
+        energy_j=draw(st.none() | amounts),
+        peak_bytes=draw(amounts),
+        traffic_bytes=draw(traffic),
+        resources=draw(traffic),
+        bound_by=draw(names),
+        evidence=draw(st.sampled_from(Evidence)),
+        violations=found,
+        search=draw(st.none() | searches),
+        cycles=draw(st.none() | cycles),
+        ops=tuple(draw(st.lists(costs, max_size=2))),
+    )
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    calibrations = st.builds(
+        Calibration,
+        method=st.sampled_from(CalibrationMethod),
+        samples=st.integers(1, 99),
+        source=st.sampled_from(["data", "noise"]),
+    )
+    return Plan(
+        model=draw(names),
+        bundle_digest=draw(digests),
+        target=draw(names),
+        target_digest=draw(digests),
+        precision=draw(formats),
+        calibration=draw(st.none() | calibrations),
+        seed=draw(counts),
+        objective=draw(names),
+        ops=tuple(draw(st.lists(op_plans, max_size=4, unique_by=lambda entry: entry.op))),
+        predicted=draw(reports()),
+    )
+
+
+@given(plans())
+def test_a_plan_reads_back_equal_and_writes_the_same_bytes(plan: Plan) -> None:
+    text = plan.to_json()
+    again = Plan.from_json(text)
+    assert again == plan
+    assert again.to_json() == text
+    assert text.endswith("}\n")
+    assert again.digest == plan.digest
+
+
+@given(plans(), st.data())
+def test_any_changed_number_is_noticed(plan: Plan, data: st.DataObject) -> None:
+    document = json.loads(plan.to_json())
+    places = [(document, "seed"), (document["predicted"], "latency_s"), (document["predicted"], "peak_bytes")]
+    places += [(op, "macs") for op in document["predicted"]["ops"]]
+    place, key = data.draw(st.sampled_from(places))
+    place[key] += max(1, abs(place[key]) // 1000)
+    with pytest.raises(InvalidPlanError, match="edited"):
+        Plan.from_json(json.dumps(document))
+
+
+@given(st.text(max_size=40) | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps))
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPlanError, match="some/where"):
+        Plan.from_json(text, where="some/where")
+
+
+@given(plans())
+def test_plans_are_values(plan: Plan) -> None:
+    with pytest.raises(ValidationError):
+        plan.seed = 4  # type: ignore[misc]
+    for entry in plan.ops:
+        assert plan.op(entry.op) == entry
+    assert plan.op("\0 nothing") == OpPlan(op="\0 nothing", precision=plan.precision)
+
+
+def test_feasible_means_no_violations() -> None:
+    base = {"target": "t", "latency_s": 1, "throughput_per_s": 1, "energy_j": None, "peak_bytes": 1, "traffic_bytes": {}}
+    base |= {"resources": {}, "bound_by": "x", "evidence": "unchecked"}
+    violation = {"what": "LUT of t", "demand": 20, "bound": 10, "unit": "LUT", "levers": ["fold more", "prune"]}
+    assert CostReport.model_validate(base | {"feasible": True}).violations == ()
+    report = CostReport.model_validate(base | {"feasible": False, "violations": [violation]})
+    assert str(report.violations[0]) == "LUT of t: needs 20 LUT, 10 available; fold more or prune"
+    for wrong in ({"feasible": False}, {"feasible": True, "violations": [violation]}):
+        with pytest.raises(ValidationError, match="no violations"):
+            CostReport.model_validate(base | wrong)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_figures_are_finite_and_not_negative(value: float) -> None:
+    with pytest.raises(ValidationError):
+        Violation(what="x", demand=value, bound=0, unit="B")
+
+
+def test_checks_say_how_they_ended() -> None:
+    check = Check(name="latency_cycles", predicted=1, observed=None, status=CheckStatus.UNAVAILABLE, reason="no simulator")
+    assert set(check.model_dump(mode="json")) >= {"name", "predicted", "observed", "tolerance", "status"}
+    assert check.model_dump(mode="json")["status"] == "unavailable"
+
+
+@settings(max_examples=30)
+@given(graph=graphs(branches=True), precision=precisions(2, 16), samples=st.integers(1, 5))
+def test_a_bundle_reads_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, graph: Graph, precision: Precision, samples: int
+) -> None:
+    bundle, _ = quantize(graph, precision, noise(graph, 0, 4))
+    bundle = Bundle(bundle.graph, bundle.scales, noise(graph, 1, samples).x)
+    folder = tmp_path_factory.mktemp("bundle")
+    for name, data in bundle.to_files().items():
+        write_bytes(folder / name, data)
+    again = Bundle.read(folder, digest=bundle.digest)
+    assert again.digest == bundle.digest
+    assert again.graph.digest == bundle.graph.digest
+    assert dict(again.scales) == dict(bundle.scales)
+    assert np.array_equal(again.samples, bundle.samples)
+    assert again.to_files() == bundle.to_files()
+    with pytest.raises(InvalidPlanError, match="not the one"):
+        Bundle.read(folder, digest="0" * 64)
+
+
+def test_the_digest_of_a_bundle_sees_all_of_it(tmp_path: Path) -> None:
+    from lepton_dse.ir import ops
+    from lepton_dse.ir.graph import GraphBuilder
+
+    def bundle(weight: float = 1.0, form: str = "int8", seed: int = 0) -> Bundle:
+        builder = GraphBuilder("b")
+        w = builder.constant("w", np.asarray([[1.0], [weight]], np.float32))
+        graph = builder.build([builder.add(ops.MatMul(), [builder.input("x", (1, 2)), w], output="y")])
+        found, _ = quantize(graph, Precision.parse(form), noise(graph, 0, 4))
+        return Bundle(found.graph, found.scales, noise(graph, seed, 4).x)
+
+    assert bundle().digest == bundle().digest
+    assert len({bundle().digest, bundle(weight=0.5).digest, bundle(form="w4a8").digest, bundle(seed=1).digest}) == 4

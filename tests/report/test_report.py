@@ -1,0 +1,178 @@
+"""Numbers as text, tables, and the picture of a design."""
+
+from __future__ import annotations
+
+import io
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.table import Table
+
+import lepton_dse as ld
+from lepton_dse.data import Interval
+from lepton_dse.errors import LeptonError
+from lepton_dse.files import data_folder
+from lepton_dse.plan import Check, CheckStatus
+from lepton_dse.report import tables
+from lepton_dse.report.dataflow import dataflow_svg
+from lepton_dse.report.text import count, scaled, seconds, share
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (999, "999 B"),
+        (999.9, "1 kB"),
+        (1234, "1.23 kB"),
+        (5e6, "5 MB"),
+        (7.5e12, "7.5 TB"),
+        (2e16, "20,000 TB"),
+        (0.25, "0.25 B"),
+    ],
+)
+def test_scaled(value: float, text: str) -> None:
+    assert scaled(value, "B") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.5, "2.5 s"),
+        (0.9999, "1 s"),
+        (0.9991, "999 ms"),
+        (1.23e-5, "12.3 us"),
+        (4e-9, "4 ns"),
+        (5e-11, "0.05 ns"),
+        (0, "0 ns"),
+        (12345, "12,300 s"),
+    ],
+)
+def test_seconds(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (1234567, "1,234,567"), (3.0, "3"), (0.12345, "0.123"), (1234.5, "1,230")])
+def test_count(value: float, text: str) -> None:
+    assert count(value) == text
+
+
+def test_share() -> None:
+    assert share(0.12345) == "12.3%"
+    assert share(1) == "100.0%"
+
+
+@given(st.floats(1e-3, 1e14))
+def test_a_scaled_value_reads_back_to_three_digits(value: float) -> None:
+    number, _, prefix = scaled(value, "").partition(" ")
+    factor = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[prefix]
+    assert float(number) * factor == pytest.approx(value, rel=5.1e-3)
+
+
+@given(st.floats(1e-9, 1e5))
+def test_a_duration_reads_back_to_three_digits(value: float) -> None:
+    number, _, unit = seconds(value).partition(" ")
+    assert float(number.replace(",", "")) * {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[unit] == pytest.approx(value, rel=5.1e-3)
+
+
+@pytest.fixture(scope="module")
+def planned() -> ld.PlannedModel:
+    return ld.plan(ld.load(data_folder("models") / "digits_cnn.onnx"), "amd-zynq-7020", minimize="throughput")
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_the_picture_names_each_stage_in_order_and_marks_the_slowest(planned: ld.PlannedModel) -> None:
+    svg = dataflow_svg(planned.plan)
+    report = planned.predicted
+    found = texts(svg)
+    positions = [found.index(op.name) for op in report.ops]
+    assert positions == sorted(positions)
+    assert report.cycles is not None
+    assert any(count(report.cycles.latency) in text and count(report.cycles.interval) in text for text in found)
+    bars = [
+        node.get("class") for node in ElementTree.fromstring(svg).iter(f"{SVG}rect") if node.get("class") in ("busy", "slowest")
+    ]
+    busiest = max(op.latency_s for op in report.ops)
+    assert bars == ["slowest" if op.latency_s == busiest else "busy" for op in report.ops]
+
+
+def test_the_picture_is_the_same_every_time(planned: ld.PlannedModel) -> None:
+    again = ld.Plan.from_json(planned.plan.to_json())
+    assert dataflow_svg(again) == dataflow_svg(planned.plan)
+
+
+def test_names_from_a_model_do_not_break_the_picture(planned: ld.PlannedModel) -> None:
+    report = planned.predicted
+    first = report.ops[0].model_copy(update={"name": "<a & b>"})
+    plan = planned.plan.model_copy(
+        update={"model": '</text><script>"', "predicted": report.model_copy(update={"ops": (first, *report.ops[1:])})}
+    )
+    svg = dataflow_svg(plan)
+    assert "<a & b>" in texts(svg)
+    assert not list(ElementTree.fromstring(svg).iter(f"{SVG}script"))
+
+
+def test_a_plan_without_stages_has_no_picture() -> None:
+    plan = ld.plan(ld.load(data_folder("models") / "digits_cnn.onnx"), "unit-cpu").plan
+    with pytest.raises(LeptonError, match="no stages"):
+        dataflow_svg(plan)
+
+
+def shown(table: Table) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(table)
+    return stream.getvalue()
+
+
+def test_tables_hold_what_they_are_about(planned: ld.PlannedModel) -> None:
+    graph, report = planned.bundle.graph, planned.predicted
+    assert all(op.name in shown(tables.ops_table(graph)) for op in graph.ops)
+    assert all(op.name in shown(tables.op_cost_table(report)) for op in report.ops)
+    assert all(op.name in shown(tables.stage_table(planned.plan)) for op in report.ops)
+    assert "amd-zynq-7020" in shown(tables.cost_table("t", [report]))
+    assert "optimal" in shown(tables.plan_table([planned.plan])) or "gap" in shown(tables.plan_table([planned.plan]))
+    usage = shown(tables.resource_table("t", {"LUT": 5.0, "DSP": 2.0}, {"LUT": 10.0, "DSP": 0.0}))
+    assert "50.0%" in usage
+    accuracy = shown(tables.accuracy_table("t", {"int8": Interval(0.9, 0.85, 0.93, 100)}))
+    assert "90.0%" in accuracy
+    assert "85.0% to 93.0%" in accuracy
+
+
+def test_checks_show_both_numbers_and_the_reason() -> None:
+    checks = [
+        Check(name="latency_cycles", predicted=10, observed=12, status=CheckStatus.FAILED, reason="layer 'a' word 3"),
+        Check(
+            name="resource_LUT", predicted=10, observed=None, tolerance=0.25, status=CheckStatus.UNAVAILABLE, reason="no Yosys"
+        ),
+    ]
+    text = shown(tables.checks_table("t", checks))
+    assert "FAILED: layer 'a' word 3" in text
+    assert "unavailable: no Yosys" in text
+    assert "25.0%" in text
+
+
+@pytest.mark.parametrize("name", ["conv[red]", "[/]", "[bold", "a[0]"])
+def test_brackets_in_names_are_shown_as_they_are(name: str, planned: ld.PlannedModel) -> None:
+    report = planned.predicted
+    op = report.ops[0].model_copy(update={"name": name})
+    changed = report.model_copy(update={"ops": (op,), "bound_by": name})
+    assert name in shown(tables.op_cost_table(changed))
+    assert name in shown(tables.cost_table("t", [changed]))
+    check = Check(name="outputs_equal", predicted=0, observed=1, status=CheckStatus.FAILED, reason=f"layer '{name}'")
+    assert name in shown(tables.checks_table(name, [check]))
+    builder = __import__("lepton_dse.ir.graph", fromlist=["GraphBuilder"]).GraphBuilder(name)
+    x = builder.input("x", (1, 2))
+    from lepton_dse.ir import ops
+
+    graph = builder.build([builder.add(ops.MatMul(), [x, builder.constant("w", np.ones((2, 2), np.float32))], output=name)])
+    assert shown(tables.ops_table(graph)).count(name) >= 1

@@ -1,0 +1,202 @@
+"""The streaming simulator: bounded by its stages, never worse with more room, and its report adds up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lepton_dse import rtl_library as rtl
+from lepton_dse.compress.quantize import quantize
+from lepton_dse.ir.graph import LoweredGraph
+from lepton_dse.lower import lower_bundle
+from lepton_dse.schedule.layers import Chain, MatrixLayer, stream_chain
+from lepton_dse.schedule.stalls import stall_bits
+from lepton_dse.schedule.stream import Folding, StreamSchedule, stream_schedule
+from lepton_dse.search.stream_planner import size_fifos
+from lepton_dse.sim.event_graph import Times
+from lepton_dse.sim.stream import resource_violations, run_stream, stage_cycles, stall_case, stream_report
+from lepton_dse.targets import FpgaTarget, load_target
+from lepton_dse.targets.schema import Quantity
+from lepton_dse.testing import StreamCase, stream_cases
+from lepton_dse.testing.strategies import foldings
+
+EXAMPLES = settings(max_examples=40)
+
+
+def chain_of(case: StreamCase) -> tuple[LoweredGraph, Chain]:
+    lowered = lower_bundle(quantize(case.graph, case.precision, case.data)[0])
+    chain = stream_chain(lowered)
+    assert isinstance(chain, Chain)
+    return lowered, chain
+
+
+def times_of(schedule: StreamSchedule) -> Times:
+    times = run_stream(schedule)
+    assert isinstance(times, Times)
+    return times
+
+
+def slowest_of(schedule: StreamSchedule) -> int:
+    found, beats = [], schedule.input_beats
+    for stage in schedule.stages:
+        cycles, beats = stage_cycles(stage, beats)
+        found.append(cycles)
+    assert beats == schedule.output_beats
+    return max(found)
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data())
+def test_no_interval_is_below_its_slowest_stage(case: StreamCase, data: st.DataObject) -> None:
+    _, chain = chain_of(case)
+    schedule = stream_schedule(chain, data.draw(foldings(chain)))
+    times = times_of(schedule)
+    assert times.interval_cycles >= max(slowest_of(schedule), schedule.input_beats, schedule.output_beats)
+    assert times.latency_cycles >= schedule.output_beats
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data())
+def test_a_stage_takes_at_least_its_products(case: StreamCase, data: st.DataObject) -> None:
+    """Counted by hand: a matrix stage makes PE x SIMD products a cycle."""
+    _, chain = chain_of(case)
+    schedule = stream_schedule(chain, data.draw(foldings(chain)))
+    beats = schedule.input_beats
+    for stage in schedule.stages:
+        cycles, beats = stage_cycles(stage, beats)
+        if isinstance(stage.layer, MatrixLayer):
+            products = stage.layer.pixels * stage.layer.outputs * stage.layer.window.taps * stage.layer.channels
+            assert cycles >= products // (stage.folding.pe * stage.folding.simd)
+        assert beats >= stage.layer.pixels
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data())
+def test_more_room_never_slows_a_design(case: StreamCase, data: st.DataObject) -> None:
+    _, chain = chain_of(case)
+    chosen = data.draw(foldings(chain))
+    base = times_of(stream_schedule(chain, chosen))
+    index = data.draw(st.integers(0, len(chosen) - 1))
+    deeper = [
+        replace(entry, fifo_depth=entry.fifo_depth + data.draw(st.integers(1, 40))) if i == index else entry
+        for i, entry in enumerate(chosen)
+    ]
+    longer = [replace(entry, buffer_rows=(entry.buffer_rows or 0) + 2) if i == index else entry for i, entry in enumerate(chosen)]
+    base_rows = [replace(entry, buffer_rows=entry.buffer_rows or 0) if i == index else entry for i, entry in enumerate(chosen)]
+    for before, after in ((base, deeper), (times_of(stream_schedule(chain, base_rows)), longer)):
+        times = times_of(stream_schedule(chain, after))
+        assert times.latency_cycles <= before.latency_cycles
+        assert times.interval_cycles <= before.interval_cycles
+        assert np.all(times.output_cycles <= before.output_cycles)
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data())
+def test_sized_fifos_keep_the_pace_of_deep_ones(case: StreamCase, data: st.DataObject) -> None:
+    _, chain = chain_of(case)
+    chosen = data.draw(foldings(chain))
+    schedule = size_fifos(chain, chosen)
+    deep = times_of(stream_schedule(chain, [replace(entry, fifo_depth=4096) for entry in chosen]))
+    interval = times_of(schedule).interval_cycles
+    assert interval == max(deep.interval_cycles, slowest_of(schedule))
+    if not any(instance.module.name == "sliding_window" for instance in schedule.instances):
+        assert interval == slowest_of(schedule)  # a window that waits for its frame's end may add to it
+    for index, stage in enumerate(schedule.stages):
+        depth = stage.folding.fifo_depth
+        assert depth & (depth - 1) == 0
+        if depth > 2:  # no depth is wider than it must be
+            halved = [
+                replace(s.folding, fifo_depth=s.folding.fifo_depth // (2 if i == index else 1))
+                for i, s in enumerate(schedule.stages)
+            ]
+            assert times_of(stream_schedule(chain, halved)).interval_cycles > interval
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data(), seed=st.integers(0, 9))
+def test_stalls_only_delay(case: StreamCase, data: st.DataObject, seed: int) -> None:
+    _, chain = chain_of(case)
+    schedule = stream_schedule(chain, data.draw(foldings(chain)))
+    free, stalled = stall_case(schedule, 0, 2), stall_case(schedule, seed, 2)
+    assert np.all(stalled.output_cycles >= free.output_cycles)
+    assert len(stalled.input_cycles) == 2 * schedule.input_beats
+    assert len(stalled.output_cycles) == 2 * schedule.output_beats
+    # A beat moves only in a cycle whose bit is 1; a source may have raised valid before.
+    assert stalled.sink[stalled.output_cycles % len(stalled.sink)].all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_traces_are_seeded_and_never_stop_for_good(seed: int) -> None:
+    source, sink = stall_bits(seed)
+    again = stall_bits(seed)
+    assert np.array_equal(source, again[0])
+    assert np.array_equal(sink, again[1])
+    assert source.any()
+    assert sink.any()
+    assert source.all() == (seed == 0)
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data())
+def test_the_report_adds_up(case: StreamCase, data: st.DataObject) -> None:
+    lowered, chain = chain_of(case)
+    target = load_target("unit-fpga")
+    assert isinstance(target, FpgaTarget)
+    schedule = stream_schedule(chain, data.draw(foldings(chain)))
+    report = stream_report(schedule, lowered, target)
+    times = times_of(schedule)
+    total = schedule.resources(rtl.Family.XC7)
+    assert report.cycles is not None
+    assert (report.cycles.latency, report.cycles.interval) == (times.latency_cycles, times.interval_cycles)
+    assert (report.latency_s, report.throughput_per_s) == (times.latency_cycles, 1 / times.interval_cycles)  # a cycle is a second
+    assert report.resources == {"LUT": total.lut, "FF": total.ff, "DSP": total.dsp, "BRAM18": total.bram18}
+    assert [op.name for op in report.ops] == [layer.name for layer in chain.layers]
+    assert sum(op.macs for op in report.ops) == lowered.macs
+    assert max(op.latency_s for op in report.ops) == slowest_of(schedule)
+    assert report.bound_by == report.cycles.slowest
+    assert all(0 < op.utilization <= 1 for op in report.ops)
+    assert report.feasible
+    words = [(layer.weights.size * layer.weight_bits) for layer in chain.layers if isinstance(layer, MatrixLayer)]
+    assert report.peak_bytes * 8 >= sum(words)
+
+
+def limited(**amounts: float) -> FpgaTarget:
+    target = load_target("unit-fpga")
+    assert isinstance(target, FpgaTarget)
+    return target.model_copy(update={name: Quantity(value=value, source="unit") for name, value in amounts.items()})
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
+def test_violations_name_exactly_what_is_lacking(lut: int, ff: int, dsp: int, bram: int) -> None:
+    target = limited(lut=50, ff=50, dsp=50, bram18=50)
+    demand = {"LUT": lut, "FF": ff, "DSP": dsp, "BRAM18": bram}
+    found = resource_violations(rtl.Resources(lut=lut, ff=ff, dsp=dsp, bram18=bram), target)
+    assert {violation.unit: violation.demand for violation in found} == {
+        name: value for name, value in demand.items() if value > 50
+    }
+    assert all(violation.bound == 50 and violation.levers for violation in found)
+
+
+def test_a_design_that_is_too_large_is_reported_not_raised() -> None:
+    case = _small()
+    lowered, chain = chain_of(case)
+    schedule = stream_schedule(chain, [Folding(1, 1)] * len(chain.layers))
+    report = stream_report(schedule, lowered, limited(lut=1, dsp=0))
+    assert not report.feasible
+    assert {violation.unit for violation in report.violations} == {"LUT", "DSP"}
+
+
+def _small() -> StreamCase:
+    from lepton_dse.data import Dataset
+    from lepton_dse.ir import ops
+    from lepton_dse.ir.graph import GraphBuilder
+    from lepton_dse.numerics.formats import Precision
+
+    builder = GraphBuilder("small")
+    weights = builder.constant("w", np.ones((3, 2), np.float32))
+    graph = builder.build([builder.add(ops.MatMul(), [builder.input("x", (1, 3)), weights], output="y")])
+    return StreamCase(graph, Precision.parse("int8"), Dataset(np.eye(3, dtype=np.float32)))
