@@ -2,7 +2,7 @@
 
 The simulator prices exactly this list of instances and the emitter writes exactly this list. A stage is::
 
-    [width converters] -> [sliding window] -> unit -> [requantize] -> FIFO
+    [narrowing] -> [sliding window] -> unit -> [requantize] -> [widening] -> FIFO
 
 and a FIFO with registered ready stands in front of the first stage, so that no path of ready signals crosses a layer.
 """
@@ -258,15 +258,31 @@ def stream_schedule(chain: Chain, foldings: Sequence[Folding], *, head_depth: in
     first = lanes
     for index, (layer, folding) in enumerate(zip(chain.layers, foldings, strict=True)):
         try:
-            instances, lanes, bits = stage_instances(f"l{index}", layer, folding, lanes)
+            wanted = foldings[index + 1].simd if index + 1 < len(foldings) else None
+            instances, lanes, bits = stage_instances(f"l{index}", layer, folding, lanes, wanted)
         except LeptonError as error:
             raise InvalidPlanError(error.what, where=layer.name, fix=error.fix or "plan again") from error
         stages.append(Stage(layer, folding, instances))
     return StreamSchedule(chain, head, tuple(stages), first, lanes, chain.input.format.bits, bits)
 
 
-def stage_instances(prefix: str, layer: Layer, folding: Folding, lanes: int) -> tuple[tuple[Instance, ...], int, int]:
+def stage_instances(
+    prefix: str, layer: Layer, folding: Folding, lanes: int, wanted: int | None = None
+) -> tuple[tuple[Instance, ...], int, int]:
     """Instances of one stage, the lanes it emits, and the bits of an element it emits.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the instances' names.
+    layer : Layer
+    folding : Folding
+    lanes : int
+        Lanes of the stream that arrives.
+    wanted : int, optional
+        Lanes that the next stage takes. Words are widened before the FIFO and narrowed behind it: a stage that takes its
+        input in bursts and then works on it would otherwise find the FIFO full of narrow words, and wait for them to be put
+        together one a cycle.
 
     Raises
     ------
@@ -275,7 +291,7 @@ def stage_instances(prefix: str, layer: Layer, folding: Folding, lanes: int) -> 
     """
     if layer.channels % folding.simd or (isinstance(layer, MatrixLayer) and layer.outputs % folding.pe):
         raise LeptonError(f"a folding of {folding.pe} by {folding.simd} does not divide {layer.out_channels} by {layer.channels}")
-    instances = _converters(prefix, layer.input_bits, lanes, folding.simd)
+    instances = _converters(f"{prefix}_in", layer.input_bits, lanes, folding.simd)
     match layer:
         case MatrixLayer():
             instances += [*_window(prefix, layer, folding), _matrix(prefix, layer, folding)]
@@ -288,6 +304,9 @@ def stage_instances(prefix: str, layer: Layer, folding: Folding, lanes: int) -> 
             parameters = rtl.Argmax(layer.input_bits, folding.simd, layer.channels // folding.simd, layer.output_bits)
             instances.append(_instance(f"{prefix}_argmax", "argmax", parameters))
             lanes = 1
+    if wanted is not None and lanes % wanted:
+        instances += _converters(f"{prefix}_out", layer.output_bits, lanes, wanted)
+        lanes = wanted
     instances.append(_fifo(f"{prefix}_fifo", lanes * layer.output_bits, folding.fifo_depth))
     return tuple(instances), lanes, layer.output_bits
 
@@ -308,7 +327,7 @@ def _converters(prefix: str, bits: int, lanes: int, wanted: int) -> list[Instanc
     for index, (have, want) in enumerate(pairwise(steps)):
         if have != want:
             parameters = rtl.WidthConverter(element=bits, in_lanes=have, out_lanes=want)
-            found.append(_instance(f"{prefix}_width{index}", "width_converter", parameters))
+            found.append(_instance(f"{prefix}{index}", "width_converter", parameters))
     return found
 
 

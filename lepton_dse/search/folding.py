@@ -1,7 +1,8 @@
 """Exact search of the foldings of a streaming design.
 
 Space: for each matrix layer PE over the divisors of its output channels, SIMD over the divisors of its input channels,
-products in DSPs or in LUTs; for each pool or argmax its lanes over the divisors of its channels.
+products in DSPs or in LUTs; for each pool or argmax its lanes over the divisors of its channels. Foldings whose memories
+are deeper or whose words are wider than a module of the library allows are not in it.
 
 Every option has a number of cycles a frame and an amount of each resource, both closed-form. The least slowest stage under
 the device's resources is found by bisection over the cycles that options have: whether a bound on the cycles can be met
@@ -34,7 +35,11 @@ _RESOURCES = ("LUT", "FF", "DSP", "BRAM18")
 _OPTIMALITY = 1e-9  # HiGHS' relative gap; choices are integral, so any larger true gap is a different choice
 _EVENNESS = 0.02  # among equally fast designs, how near to the most even use of resources is near enough
 _SUM_WEIGHT = 0.05
-SPACE = "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every pool, products in DSP or LUT"
+_TRACE = 1e-3
+SPACE = (
+    "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every pool, products in DSP or LUT, "
+    "as far as memories and words are within those of the RTL library"
+)
 
 
 @dataclass(frozen=True)
@@ -222,10 +227,8 @@ def _choose(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.
     return [flat[index] for index in np.flatnonzero(solution.x > 0.5)]
 
 
-def _most_even(
-    options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64], most: float = 1.0
-) -> list[Option] | None:
-    """Of the choices within the bound and `most` budgets, one whose fullest resource is about the least full; ties by the sum."""
+def _most_even(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64]) -> list[Option] | None:
+    """Of the choices within the bound and the budget, one whose fullest resource is about the least full; ties by the sum."""
     efficient = [_efficient(layer, bound) for layer in options]
     flat = [option for layer in efficient for option in layer]
     amounts = np.array([option.resources for option in flat]).T / budget[:, None]
@@ -233,7 +236,7 @@ def _most_even(
     solution = milp(
         np.append(_SUM_WEIGHT * amounts.sum(axis=0), 1.0),
         integrality=np.append(np.ones(len(flat)), 0.0),
-        bounds=Bounds(0, np.append(np.ones(len(flat)), most)),
+        bounds=Bounds(0, 1),
         constraints=[
             LinearConstraint(np.hstack([rows, np.zeros((len(rows), 1))]), 1, 1),
             LinearConstraint(np.hstack([amounts, -np.ones((len(_RESOURCES), 1))]), -np.inf, 0),
@@ -275,17 +278,30 @@ def _overdrawn(
     """Why no choice within `bound` fits; empty if one does.
 
     A resource of which even the most frugal options need too much is reason enough. Where there is none it is the
-    combination, and the answer is what the choice lacks whose most overdrawn resource is overdrawn about least.
+    combination, and the answer is what a choice lacks whose overdrafts, relative to the budgets, have about the least sum:
+    that one overdraws few resources, where the least of the greatest overdraft would overdraw all alike.
     """
-    frugal = np.sum(
-        [np.min([option.resources for option in layer if option.cycles <= bound], axis=0) for layer in options], axis=0
-    )
+    efficient = [_efficient(layer, bound) for layer in options]
+    frugal = np.sum([np.min([option.resources for option in layer], axis=0) for layer in efficient], axis=0)
     if np.any(frugal > budget):
         return _violations(frugal, budget, target)
-    chosen = _most_even(options, bound, budget, np.inf)
-    assert chosen is not None, "without a limit every choice fits"
-    used = np.sum([option.resources for option in chosen], axis=0)
-    return _violations(used, budget, target)
+    flat = [option for layer in efficient for option in layer]
+    amounts = np.array([option.resources for option in flat]).T
+    rows, count = _membership(efficient), len(_RESOURCES)
+    shares = amounts / budget[:, None]
+    # Behind the choices stands one overdraft a resource; a trace of the sum of shares breaks ties.
+    solution = milp(
+        np.concatenate([_TRACE * shares.sum(axis=0), np.ones(count)]),
+        integrality=np.concatenate([np.ones(len(flat)), np.zeros(count)]),
+        bounds=Bounds(0, np.concatenate([np.ones(len(flat)), np.full(count, np.inf)])),
+        constraints=[
+            LinearConstraint(np.hstack([rows, np.zeros((len(rows), count))]), 1, 1),
+            LinearConstraint(np.hstack([shares, -np.eye(count)]), -np.inf, 1),
+        ],
+        options={"mip_rel_gap": _EVENNESS},
+    )
+    assert solution.x is not None, "without a limit every choice is possible"
+    return _violations(amounts @ np.round(solution.x[:-count]), budget, target)
 
 
 def _violations(used: NDArray[np.float64], budget: NDArray[np.float64], target: FpgaTarget) -> tuple[Violation, ...]:

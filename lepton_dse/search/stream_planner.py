@@ -9,7 +9,7 @@ from lepton_dse import rtl_library as rtl
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
 from lepton_dse.plan import CostReport, Evidence, SearchResult, Violation
-from lepton_dse.schedule.layers import Chain, MatrixLayer, stream_chain
+from lepton_dse.schedule.layers import ArgMaxLayer, Chain, Layer, MatrixLayer, stream_chain
 from lepton_dse.schedule.stream import Folding, StreamSchedule, stream_schedule
 from lepton_dse.search.folding import FoldingSearch, FoldingSpace
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
@@ -124,7 +124,7 @@ def _least_latency(chain: Chain, space: FoldingSpace, first: _Design, bound: Sea
         tried.add(foldings)
         # The first frame alone has the latency, and deeper FIFOs never lengthen it: what is no better with the deepest
         # is not worth sizing.
-        deepest = _with_depths(chain, foldings, [_MOST_DEPTH] * len(foldings))
+        deepest = stream_schedule(chain, [replace(folding, fifo_depth=_MOST_DEPTH) for folding in foldings])
         if _simulated(deepest, 1).latency_cycles >= best.times.latency_cycles:
             continue
         found = _fitting(chain, space, slack)
@@ -144,41 +144,64 @@ def _least_latency(chain: Chain, space: FoldingSpace, first: _Design, bound: Sea
 
 
 def size_fifos(chain: Chain, foldings: Sequence[Folding]) -> StreamSchedule:
-    """The least FIFO depths, a power of two each, with which the design keeps the pace of its slowest stage.
+    """The least FIFO depths and window rows with which the design keeps the pace that unlimited ones would allow.
 
-    All depths double until the simulated interval is that of deep FIFOs; each is then halved again as long as the
-    interval stays.
+    Windows get the rows of one stride as slack, and whole frames where that is what holds back the pace. All FIFO depths
+    double until the simulated interval is that of deep FIFOs; each depth, a power of two, and each window is then made
+    smaller again as long as the interval stays.
     """
     return _sized(chain, foldings).schedule
 
 
 def _sized(chain: Chain, foldings: Sequence[Folding]) -> _Design:
-    depths = [_LEAST_DEPTH] * len(foldings)
-    design = _design(chain, foldings, depths)
-    if design.times.interval_cycles <= _slowest(design.schedule):
+    least = [replace(folding, fifo_depth=_LEAST_DEPTH) for folding in foldings]
+    design = _design(chain, least)
+    pace = _slowest(design.schedule)
+    if design.times.interval_cycles <= pace:
         return design
-    deep = _design(chain, foldings, [_MOST_DEPTH] * len(foldings)).times.interval_cycles
-    while design.times.interval_cycles > deep:
-        depths = [min(2 * depth, _MOST_DEPTH) for depth in depths]
-        design = _design(chain, foldings, depths)
-    for index in range(len(depths)):
-        while depths[index] > _LEAST_DEPTH:
-            trial = [*depths[:index], depths[index] // 2, *depths[index + 1 :]]
-            shallower = _design(chain, foldings, trial)
-            if shallower.times.interval_cycles > deep:
-                break
-            depths, design = trial, shallower
+    deep = [replace(folding, fifo_depth=_MOST_DEPTH) for folding in foldings]
+    interval = _design(chain, deep).times.interval_cycles
+    if interval > pace:
+        roomy = [_with_frame(layer, folding) for layer, folding in zip(chain.layers, deep, strict=True)]
+        wider = _design(chain, roomy).times.interval_cycles
+        if wider < interval:
+            interval = wider
+            least = [_with_frame(layer, folding) for layer, folding in zip(chain.layers, least, strict=True)]
+            design = _design(chain, least)
+    while design.times.interval_cycles > interval:
+        least = [replace(folding, fifo_depth=min(2 * folding.fifo_depth, _MOST_DEPTH)) for folding in least]
+        design = _design(chain, least)
+    for index in range(len(least)):
+        for smaller in (_shallower, _narrower):
+            while (trial := smaller(least[index])) is not None:
+                changed = [*least[:index], trial, *least[index + 1 :]]
+                candidate = _design(chain, changed)
+                if candidate.times.interval_cycles > interval:
+                    break
+                least, design = changed, candidate
     return design
 
 
-def _design(chain: Chain, foldings: Sequence[Folding], depths: Sequence[int]) -> _Design:
-    schedule = _with_depths(chain, foldings, depths)
+def _with_frame(layer: Layer, folding: Folding) -> Folding:
+    """A folding whose sliding window, if there is one, holds a frame beyond its own rows."""
+    return folding if isinstance(layer, ArgMaxLayer) else replace(folding, buffer_rows=layer.extent[0])
+
+
+def _shallower(folding: Folding) -> Folding | None:
+    """Half the FIFO; None at the least."""
+    return replace(folding, fifo_depth=folding.fifo_depth // 2) if folding.fifo_depth > _LEAST_DEPTH else None
+
+
+def _narrower(folding: Folding) -> Folding | None:
+    """Fewer extra window rows: half of them, and behind one row the usual slack; None at that."""
+    if folding.buffer_rows is None:
+        return None
+    return replace(folding, buffer_rows=folding.buffer_rows // 2 if folding.buffer_rows > 1 else None)
+
+
+def _design(chain: Chain, foldings: Sequence[Folding]) -> _Design:
+    schedule = stream_schedule(chain, foldings)
     return _Design(schedule, _simulated(schedule))
-
-
-def _with_depths(chain: Chain, foldings: Sequence[Folding], depths: Sequence[int]) -> StreamSchedule:
-    sized = [replace(folding, fifo_depth=depth) for folding, depth in zip(foldings, depths, strict=True)]
-    return stream_schedule(chain, sized)
 
 
 def _simulated(schedule: StreamSchedule, frames: int = FRAMES) -> Times:

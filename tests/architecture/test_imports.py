@@ -80,7 +80,9 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_no_cycle_between_modules() -> None:
-    names = {".".join(("lepton_dse", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__") for path in modules()}
+    names = {
+        ".".join(("lepton_dse", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__") for path in modules()
+    }
     graph = nx.DiGraph()
     for path in modules():
         own = ".".join(("lepton_dse", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

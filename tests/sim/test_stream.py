@@ -102,9 +102,9 @@ def test_sized_fifos_keep_the_pace_of_deep_ones(case: StreamCase, data: st.DataO
     schedule = size_fifos(chain, chosen)
     deep = times_of(stream_schedule(chain, [replace(entry, fifo_depth=4096) for entry in chosen]))
     interval = times_of(schedule).interval_cycles
-    assert interval == max(deep.interval_cycles, slowest_of(schedule))
-    if not any(instance.module.name == "sliding_window" for instance in schedule.instances):
-        assert interval == slowest_of(schedule)  # a window that waits for its frame's end may add to it
+    # Windows may have grown too, so the pace can be better than with deep FIFOs alone, never better than the slowest stage.
+    assert interval <= deep.interval_cycles
+    assert interval == slowest_of(schedule)
     for index, stage in enumerate(schedule.stages):
         depth = stage.folding.fifo_depth
         assert depth & (depth - 1) == 0
