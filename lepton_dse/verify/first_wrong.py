@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from lepton_dse.emit.verilog.images import words
 from lepton_dse.emit.verilog.top import TOP
 from lepton_dse.errors import LeptonError
+from lepton_dse.ir.ops import Op
+from lepton_dse.ir.tensors import Tensor
 from lepton_dse.reference import fast
-from lepton_dse.reference.engine import steps
+from lepton_dse.reference.engine import Array, steps
 from lepton_dse.schedule.layers import Chain, channels_last, stream_chain
 from lepton_dse.schedule.stream import Stage, foldings_of, stream_schedule
 from lepton_dse.verify.artefact import Artefact
@@ -91,7 +93,7 @@ def _expected(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
     batched = graph.with_batch(frames)
     reals = {graph.inputs[0]: np.zeros(batched.tensors[graph.inputs[0]].shape, np.float32)}
 
-    def evaluate(op, inputs, output, tensors):  # type: ignore[no-untyped-def]
+    def evaluate(op: Op, inputs: list[Array], output: Tensor, tensors: list[Tensor]) -> Array:
         return samples if output.name == chain.input.name else fast.evaluate(op, inputs, output, tensors)
 
     for name, value in steps(batched, reals, evaluate):
@@ -101,13 +103,13 @@ def _expected(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
     for stage in schedule.stages:
         if stage.layer.tensor:
             layout, _ = channels_last(graph.tensors[stage.layer.tensor].shape)
-            lanes = 1 if stage.layer.out_channels == 1 else _lanes(stage)
             ordered = values[stage.layer.tensor].reshape(frames, -1)[:, layout].astype(np.int64)
-            found.append((stage, words(ordered.reshape(-1, lanes), stage.layer.output_bits)))
+            found.append((stage, words(ordered.reshape(-1, _lanes(stage)), stage.layer.output_bits)))
     return found
 
 
 def _lanes(stage: Stage) -> int:
+    """Elements of a word behind a stage: its FIFO's width in elements."""
     width: int = stage.instances[-1].module.ports(stage.instances[-1].parameters)[-1].width
     return width // stage.layer.output_bits
 
