@@ -37,16 +37,34 @@ class Rounding:
 
 
 @dataclass(frozen=True, eq=False)
-class MatrixLayer:
+class _Windowed:
+    """A layer that sees its input image through a window."""
+
+    name: str
+    channels: int
+    extent: tuple[int, int]
+    """Input pixels: rows, columns."""
+    window: ops.Window
+
+    @property
+    def out_extent(self) -> tuple[int, int]:
+        """Output pixels: rows, columns."""
+        rows, columns = self.window.output_extent(self.extent)
+        return rows, columns
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels a frame."""
+        return math.prod(self.out_extent)
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixLayer(_Windowed):
     """A convolution (one group) or dense layer with its requantisation.
 
     A dense layer is a convolution whose input is one pixel.
     """
 
-    name: str
-    channels: int
-    extent: tuple[int, int]
-    window: ops.Window
     outputs: int
     weights: IntArray
     """Shape (outputs, kernel height, kernel width, channels), channels in stream order."""
@@ -61,30 +79,15 @@ class MatrixLayer:
     """The graph's tensor that the stage's output stream carries; empty where a later clip moved into the stage."""
 
     @property
-    def out_extent(self) -> tuple[int, int]:
-        """Output pixels: rows, columns."""
-        rows, columns = self.window.output_extent(self.extent)
-        return rows, columns
-
-    @property
     def out_channels(self) -> int:
         """Channels of each output pixel."""
         return self.outputs
 
-    @property
-    def pixels(self) -> int:
-        """Output pixels a frame."""
-        return math.prod(self.out_extent)
-
 
 @dataclass(frozen=True, eq=False)
-class PoolLayer:
+class PoolLayer(_Windowed):
     """A max pool, or an average pool as an exact sum with its requantisation."""
 
-    name: str
-    channels: int
-    extent: tuple[int, int]
-    window: ops.Window
     input_bits: int
     output_bits: int
     pad_value: int
@@ -97,20 +100,9 @@ class PoolLayer:
     """What a sum begins with: ``-taps * z``."""
 
     @property
-    def out_extent(self) -> tuple[int, int]:
-        """Output pixels: rows, columns."""
-        rows, columns = self.window.output_extent(self.extent)
-        return rows, columns
-
-    @property
     def out_channels(self) -> int:
         """Channels of each output pixel."""
         return self.channels
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels a frame."""
-        return math.prod(self.out_extent)
 
 
 @dataclass(frozen=True, eq=False)
