@@ -171,9 +171,9 @@ def _sized(chain: Chain, foldings: Sequence[Folding]) -> _Design:
     while design.times.interval_cycles > interval:
         least = [replace(folding, fifo_depth=min(2 * folding.fifo_depth, _MOST_DEPTH)) for folding in least]
         design = _design(chain, least)
-    for index in range(len(least)):
+    for index, original in enumerate(foldings):
         for smaller in (_shallower, _narrower):
-            while (trial := smaller(least[index])) is not None:
+            while (trial := smaller(least[index], original)) is not None:
                 changed = [*least[:index], trial, *least[index + 1 :]]
                 candidate = _design(chain, changed)
                 if candidate.times.interval_cycles > interval:
@@ -187,16 +187,17 @@ def _with_frame(layer: Layer, folding: Folding) -> Folding:
     return folding if isinstance(layer, ArgMaxLayer) else replace(folding, buffer_rows=layer.extent[0])
 
 
-def _shallower(folding: Folding) -> Folding | None:
+def _shallower(folding: Folding, original: Folding) -> Folding | None:
     """Half the FIFO; None at the least."""
     return replace(folding, fifo_depth=folding.fifo_depth // 2) if folding.fifo_depth > _LEAST_DEPTH else None
 
 
-def _narrower(folding: Folding) -> Folding | None:
-    """Fewer extra window rows: half of them, and behind one row the usual slack; None at that."""
-    if folding.buffer_rows is None:
+def _narrower(folding: Folding, original: Folding) -> Folding | None:
+    """Half the rows that a window was given beyond the original ones, and at last those; None where it was given none."""
+    if folding.buffer_rows is None or folding.buffer_rows == original.buffer_rows:
         return None
-    return replace(folding, buffer_rows=folding.buffer_rows // 2 if folding.buffer_rows > 1 else None)
+    half = folding.buffer_rows // 2
+    return replace(folding, buffer_rows=half if half > (original.buffer_rows or 0) else original.buffer_rows)
 
 
 def _design(chain: Chain, foldings: Sequence[Folding]) -> _Design:
