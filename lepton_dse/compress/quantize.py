@@ -84,8 +84,13 @@ def quantize(
     Raises
     ------
     LeptonError
-        If the precision mixes integers and floats, or an override names no operation with weights.
+        If the precision mixes integers and floats, an override names no operation with weights, or the model takes integers.
     """
+    for name in graph.inputs:
+        if not graph.tensors[name].format.is_float:
+            raise LeptonError(
+                f"takes {graph.tensors[name].format}, which has no scale", where=name, fix="feed the model real numbers"
+            )
     if precision.weights.is_float and precision.activations.is_float:
         return Bundle(graph), None
     if not precision.is_integer:

@@ -13,12 +13,12 @@ from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.ir.ops import Attributes, Op
 from lepton_dse.ir.shapes import infer
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.numerics.formats import NumberFormat
+from lepton_dse.numerics.formats import FLOAT32, NumberFormat
 
 __all__ = ["Sketch"]
 
-# Kinds that only move elements, and so have a meaning on indices too.
-_MOVES = (ops.Reshape, ops.Transpose, ops.Concat)
+# Kinds that move, compare or add elements, and so have an exact meaning on integers too.
+_EXACT = (ops.Reshape, ops.Transpose, ops.Concat, ops.Pad, ops.Clip, ops.MaxPool, ops.Add)
 # Folding may produce so many bytes in all, and besides each stored constant in so many forms (cast, scaled, shifted ...).
 _ALLOWANCE = 1 << 27
 _ALLOWED_FORMS = 8
@@ -102,9 +102,9 @@ class Sketch:
 
     # --- the graph ------------------------------------------------------------------------------------------------
 
-    def add_input(self, name: str, shape: tuple[int, ...]) -> None:
+    def add_input(self, name: str, shape: tuple[int, ...], form: NumberFormat = FLOAT32) -> None:
         """Add a graph input."""
-        self.tensors[name] = Tensor(name, shape)
+        self.tensors[name] = Tensor(name, shape, form)
         self.inputs.append(name)
         self.define(name, name)
 
@@ -144,12 +144,12 @@ class Sketch:
         InvalidModelError
             If the shapes do not fit.
         NotSupported
-            If it would compute on indices.
+            If it would multiply or average integers, or mix them with reals.
         """
         operands = [self.tensors[name] for name in inputs]
         if any(operand.format != operands[0].format for operand in operands):
             raise NotSupported("mixes reals and integers")
-        if operands[0].format.is_integer and not isinstance(attributes, _MOVES):
+        if operands[0].format.is_integer and not isinstance(attributes, _EXACT):
             raise NotSupported("computes on integers")
         try:
             shape, form = infer(attributes, operands)
@@ -170,7 +170,7 @@ class Sketch:
         """
         builder = GraphBuilder(self.name)
         for name in self.inputs:
-            builder.input(name, self.tensors[name].shape)
+            builder.input(name, self.tensors[name].shape, self.tensors[name].format)
         for name, value in self.constants.items():
             builder.constant(name, value)
         for op in self.operations:

@@ -12,14 +12,16 @@ import numpy as np
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.importers.onnx.node import Node
 from lepton_dse.importers.onnx.sketch import Sketch
-from lepton_dse.importers.onnx.values import text, type_name
+from lepton_dse.importers.onnx.values import numpy_type, text, type_name
 from lepton_dse.importers.protocol import ImportOptions, Unsupported
 from lepton_dse.ir.shapes import MAX_ELEMENTS
+from lepton_dse.numerics.formats import NumberFormat
 
 __all__ = ["OPSETS", "declare_inputs", "opset_of", "ordered", "unique"]
 
 OPSETS = range(9, 29)
 _REALS = (1, 10, 11, 16)  # TensorProto.DataType: float, float16, double, bfloat16
+_INTEGERS = (2, 3, 4, 5, 6, 12)  # of 8 to 32 bits, whose sums are exact in 64
 _MAX_RANK = 16
 _AGAIN = "export the model again"
 
@@ -136,11 +138,15 @@ def declare_inputs(sketch: Sketch, inputs: Mapping[str, Any], options: ImportOpt
             sketch.store(name, np.asarray(options.bind[name]))
         elif kind != "tensor_type":
             unsupported.append(Unsupported(name, "input", f"is no tensor but {kind or 'of no type'}"))
-        elif entry.type.tensor_type.elem_type not in _REALS:
-            found = type_name(entry.type.tensor_type.elem_type)
-            unsupported.append(Unsupported(name, "input", f"holds {found}, only real numbers can be fed"))
-        else:
+        elif entry.type.tensor_type.elem_type in _REALS:
             sketch.add_input(name, _input_shape(name, entry.type.tensor_type, options))
+        elif entry.type.tensor_type.elem_type in _INTEGERS:
+            form = NumberFormat.from_numpy(numpy_type(entry.type.tensor_type.elem_type))
+            sketch.add_input(name, _input_shape(name, entry.type.tensor_type, options), form)
+        else:
+            found = type_name(entry.type.tensor_type.elem_type)
+            why = f"holds {found}, only real numbers and integers of up to 32 bits can be fed"
+            unsupported.append(Unsupported(name, "input", why))
     return unsupported
 
 
