@@ -25,6 +25,7 @@ __all__ = [
     "CheckStatus",
     "CostReport",
     "CycleReport",
+    "ErrorBand",
     "Evidence",
     "Mapping",
     "OpCost",
@@ -184,6 +185,14 @@ class OpCost(_Frozen):
     mapping: Mapping = Mapping()
 
 
+class ErrorBand(_Frozen):
+    """Error of the cost model on the validation suite that covers a report."""
+
+    suite: str
+    mape_pct: NonNegativeFloat
+    """Mean absolute error in percent."""
+
+
 class CostReport(_Frozen):
     """Predicted cost of a model on a target for one pass over a batch."""
 
@@ -202,6 +211,8 @@ class CostReport(_Frozen):
     """Device resources in use, by name."""
     bound_by: str
     evidence: Evidence
+    band: ErrorBand | None = None
+    """Of the latency, where a suite holds it."""
     violations: tuple[Violation, ...] = ()
     search: SearchResult | None = None
     cycles: CycleReport | None = None

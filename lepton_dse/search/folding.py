@@ -27,7 +27,7 @@ from lepton_dse.plan import SearchResult, Violation
 from lepton_dse.schedule.layers import Chain, Layer, MatrixLayer
 from lepton_dse.schedule.stream import Folding, Stage, stage_instances
 from lepton_dse.sim.stream import stage_cycles
-from lepton_dse.targets.schema import FpgaTarget
+from lepton_dse.targets.fpga import FpgaTarget
 
 __all__ = ["FoldingSearch", "FoldingSpace", "Option", "layer_options", "next_faster", "search_foldings"]
 

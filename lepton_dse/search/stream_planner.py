@@ -15,7 +15,7 @@ from lepton_dse.search.folding import FoldingSearch, FoldingSpace
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
 from lepton_dse.sim.event_graph import Times
 from lepton_dse.sim.stream import FRAMES, resource_violations, run_stream, stage_cycles, stream_report
-from lepton_dse.targets.schema import FpgaTarget
+from lepton_dse.targets.fpga import FpgaTarget
 
 __all__ = ["PLANNER", "plan_stream", "size_fifos"]
 

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lepton_dse.compress.groups import absorbed_clip
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
-from lepton_dse.numerics.formats import FLOAT32, INT32, NumberFormat, Precision
-from lepton_dse.plan import CostReport, Evidence, OpCost, Violation
+from lepton_dse.numerics.formats import FLOAT32, Precision
+from lepton_dse.plan import CostReport, OpCost
 from lepton_dse.sim.protocol import CostModel
+from lepton_dse.sim.report import absorbed_ops, assemble, compulsory_bytes, no_arithmetic
 from lepton_dse.targets import AnyTarget, FpgaTarget
 
 __all__ = ["COST_MODEL", "Machine", "machine_of", "roofline"]
@@ -115,29 +115,11 @@ def roofline(graph: Graph, target: AnyTarget, precision: Precision, batch: int) 
     """
     graph = graph.with_batch(batch)
     machine = machine_of(target, precision)
-    absorbed = {clip.name for op in graph.ops if (clip := absorbed_clip(graph, op)) is not None}
+    absorbed = absorbed_ops(graph)
     ops = tuple(_op_cost(graph, op, machine, precision, op.name in absorbed) for op in graph.ops)
-    peak = _peak_bytes(graph, precision)
-    latency = sum(op.latency_s for op in ops)
-    energies = [op.energy_j for op in ops if op.energy_j is not None]
-    violations = _violations(target, machine, precision, peak)
-    by_bound: dict[str, float] = {}
-    for op in ops:
-        by_bound[op.bound_by] = by_bound.get(op.bound_by, 0.0) + op.latency_s
-    return CostReport(
-        target=target.name,
-        feasible=not violations,
-        latency_s=latency,
-        throughput_per_s=batch / latency if latency > 0 else 0.0,
-        energy_j=sum(energies) if len(energies) == len(ops) else None,
-        peak_bytes=peak,
-        traffic_bytes={level.name: sum(op.traffic_bytes[level.name] for op in ops) for level in machine.levels},
-        resources={},
-        bound_by=max(by_bound, key=by_bound.__getitem__),
-        evidence=Evidence.UNCHECKED,
-        violations=violations,
-        ops=ops,
-    )
+    violations = () if machine.rate is not None else (no_arithmetic(target, precision),)
+    outer = machine.levels[-1]
+    return assemble(graph, target, precision, batch, ops, main_memory=(outer.name, outer.capacity), violations=violations)
 
 
 COST_MODEL: CostModel = roofline
@@ -148,7 +130,7 @@ def _op_cost(graph: Graph, op: Op, machine: Machine, precision: Precision, absor
     if absorbed or nest.write is None:
         traffic, n, launch = 0.0, 0, 0.0
     else:
-        traffic, n, launch = _traffic(graph, op, precision), nest.iterations, machine.launch
+        traffic, n, launch = compulsory_bytes(graph, op, precision), nest.iterations, machine.launch
     rate = machine.rate if nest.multiplies else machine.other_rate
     arithmetic = _ratio(n, rate or 0.0)
     times = {ARITHMETIC: arithmetic} | {level.name: _ratio(traffic, level.bandwidth) for level in machine.levels}
@@ -172,50 +154,3 @@ def _op_cost(graph: Graph, op: Op, machine: Machine, precision: Precision, absor
 def _ratio(amount: float, rate: float) -> float:
     """Time at a rate; 0 at a rate of 0, where the report holds a violation instead."""
     return amount / rate if rate > 0 else 0.0
-
-
-def _traffic(graph: Graph, op: Op, precision: Precision) -> float:
-    """Bytes of all operands and the result, each once."""
-    names = [*dict.fromkeys(op.inputs), op.output]
-    return sum(graph.tensors[name].elements * _format(graph, name, precision).bits for name in names) / 8
-
-
-def _format(graph: Graph, name: str, precision: Precision) -> NumberFormat:
-    """How a tensor is stored: as asked; vectors beside integer weights as accumulators, indices as they are."""
-    tensor = graph.tensors[name]
-    if not tensor.format.is_float:
-        return tensor.format
-    if name not in graph.constants:
-        return precision.activations
-    return INT32 if len(tensor.shape) < 2 and precision.weights.is_integer else precision.weights
-
-
-def _peak_bytes(graph: Graph, precision: Precision) -> float:
-    """All constants plus the largest sum of activations that are alive at once in topological order."""
-    size = {name: tensor.elements * _format(graph, name, precision).bits / 8 for name, tensor in graph.tensors.items()}
-    fixed = sum(size[name] for name in graph.constants)
-    remaining = {name: len(graph.consumers(name)) + (name in graph.outputs) for name in graph.tensors}
-    alive = sum(size[name] for name in graph.inputs)
-    peak = alive
-    for op in graph.ops:
-        alive += size[op.output]
-        peak = max(peak, alive)
-        for name in dict.fromkeys(op.inputs):
-            remaining[name] -= 1
-            if remaining[name] == 0 and name not in graph.constants:
-                alive -= size[name]
-    return fixed + peak
-
-
-def _violations(target: AnyTarget, machine: Machine, precision: Precision, peak: float) -> tuple[Violation, ...]:
-    found: list[Violation] = []
-    if machine.rate is None:
-        what = f"{precision} arithmetic of {target.name}"
-        levers: tuple[str, ...] = ("choose another format", "choose another target")
-        found.append(Violation(what=what, demand=1, bound=0, unit="unit", levers=levers))
-    outer = machine.levels[-1]
-    if peak > outer.capacity:
-        levers = ("use narrower formats", "prune the model", "choose a device with more memory")
-        what = f"{outer.name} of {target.name}"
-        found.append(Violation(what=what, demand=peak, bound=outer.capacity, unit="B", levers=levers))
-    return tuple(found)

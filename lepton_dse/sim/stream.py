@@ -11,7 +11,7 @@ from lepton_dse.schedule.layers import MatrixLayer
 from lepton_dse.schedule.stalls import StallCase, stall_bits
 from lepton_dse.schedule.stream import Stage, StreamSchedule
 from lepton_dse.sim.event_graph import Deadlock, Times, chain, simulate
-from lepton_dse.targets.schema import FpgaTarget
+from lepton_dse.targets.fpga import FpgaTarget
 
 __all__ = ["FRAMES", "resource_violations", "run_stream", "stage_cycles", "stall_case", "stream_report"]
 

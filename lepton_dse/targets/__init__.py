@@ -1,7 +1,10 @@
 """Hardware descriptions: the schema of each family, and the loader of hwmodels/."""
 
+from lepton_dse.targets.cpu import CpuTarget
+from lepton_dse.targets.fpga import FpgaTarget
+from lepton_dse.targets.gpu import GpuTarget
 from lepton_dse.targets.loader import AnyTarget, load_target, target_from_json, target_names, target_to_json
-from lepton_dse.targets.schema import CpuTarget, FpgaTarget, GpuTarget, TpuTarget
+from lepton_dse.targets.tpu import TpuTarget
 
 __all__ = [
     "AnyTarget",

@@ -5,18 +5,22 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from lepton_dse.errors import InvalidTargetError, LeptonError
 from lepton_dse.files import data_folder, read_text, user_folder
 from lepton_dse.plan import explain_validation
-from lepton_dse.targets.schema import CpuTarget, FpgaTarget, GpuTarget, Target, TpuTarget
+from lepton_dse.targets.cpu import CpuTarget
+from lepton_dse.targets.fpga import FpgaTarget
+from lepton_dse.targets.gpu import GpuTarget
+from lepton_dse.targets.tpu import TpuTarget
 
-__all__ = ["AnyTarget", "load_target", "target_from_json", "target_names", "target_to_json"]
+__all__ = ["AnyTarget", "Target", "load_target", "target_from_json", "target_names", "target_to_json"]
 
 AnyTarget = GpuTarget | TpuTarget | CpuTarget | FpgaTarget
+Target = Annotated[AnyTarget, Field(discriminator="family")]
 _ADAPTER: TypeAdapter[AnyTarget] = TypeAdapter(Target)
 
 

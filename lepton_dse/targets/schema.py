@@ -1,4 +1,4 @@
-"""What a hardware model says, per family. Data only: no formula and no cost lives here.
+"""What every hardware model says. Data only: no formula and no cost lives here; one file a family stands beside this one.
 
 A hwmodel is a TOML file. Every number is a table ``{ value = 132, source = "h100-datasheet" }`` and every source is
 described once in ``[sources.h100-datasheet]`` with its kind, title and place. Names carry SI units.
@@ -17,17 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 from lepton_dse.numerics.formats import NumberFormat, Precision
 
 __all__ = [
+    "Band",
     "BaseTarget",
-    "CpuTarget",
-    "FpgaTarget",
-    "GpuTarget",
+    "Frozen",
     "MemoryLevel",
     "Peak",
+    "Processor",
     "Quantity",
     "Rate",
     "Source",
     "SourceKind",
-    "TpuTarget",
 ]
 
 
@@ -42,11 +41,13 @@ class SourceKind(StrEnum):
     """Chosen, not found: the unit device, in which every cost is 1."""
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Base of all parts of a hardware model: frozen, and no unknown field is taken."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(_Frozen):
+class Source(Frozen):
     """A source of numbers."""
 
     kind: SourceKind
@@ -55,7 +56,7 @@ class Source(_Frozen):
     """Page, table, section or URL; for measurements, how."""
 
 
-class Quantity(_Frozen):
+class Quantity(Frozen):
     """A number with its source; the unit is in the field's name."""
 
     value: Annotated[FiniteFloat, Field(ge=0)]
@@ -69,7 +70,7 @@ class Rate(Quantity):
     value: Annotated[FiniteFloat, Field(gt=0)]
 
 
-class Peak(_Frozen):
+class Peak(Frozen):
     """Greatest arithmetic rate for one pair of formats over the whole device."""
 
     format: str
@@ -86,7 +87,7 @@ class Peak(_Frozen):
         return text
 
 
-class MemoryLevel(_Frozen):
+class MemoryLevel(Frozen):
     """One level of memory, whole-device figures: all instances together."""
 
     name: str
@@ -95,7 +96,24 @@ class MemoryLevel(_Frozen):
     energy_j_per_byte: Quantity | None = None
 
 
-class BaseTarget(_Frozen):
+class Band(Frozen):
+    """How far predictions for this device were from published or executed figures, for some formats."""
+
+    suite: str
+    """Name of the validation suite, as ``lepton validate`` lists it."""
+    formats: tuple[str, ...] = Field(min_length=1)
+    mape_pct: Quantity
+    """Mean absolute error in percent of the figures held out from any fit."""
+
+    @field_validator("formats")
+    @classmethod
+    def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        for text in formats:
+            Precision.parse(text)
+        return formats
+
+
+class BaseTarget(Frozen):
     """What all families share."""
 
     schema_version: Literal[1] = 1
@@ -106,6 +124,8 @@ class BaseTarget(_Frozen):
     """Thermal design power of the device or board."""
     energy_j_per_mac: dict[str, Quantity] = Field(default_factory=dict)
     """By format."""
+    bands: tuple[Band, ...] = ()
+    """Validation suites that hold the predictions for this device."""
 
     @model_validator(mode="after")
     def _sources_exist(self) -> BaseTarget:
@@ -118,6 +138,10 @@ class BaseTarget(_Frozen):
         """Every number with its path, for listings and sweeps."""
         yield from _quantities(self, "")
 
+    def band(self, precision: Precision) -> Band | None:
+        """The first band whose formats name `precision`; None where no suite covers it."""
+        return next((band for band in self.bands if str(precision) in band.formats), None)
+
     @property
     def unverified(self) -> tuple[str, ...]:
         """Paths of the numbers that no source confirms."""
@@ -129,7 +153,7 @@ class BaseTarget(_Frozen):
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-class _Processor(BaseTarget):
+class Processor(BaseTarget):
     """Families that run kernels from memory: peaks, levels from inner to outer, launch overhead."""
 
     peaks: tuple[Peak, ...] = Field(min_length=1)
@@ -139,7 +163,7 @@ class _Processor(BaseTarget):
     """Time to start one kernel or program step from an idle device."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> _Processor:
+    def _ordered(self) -> Processor:
         names = [level.name for level in self.levels]
         if len(set(names)) != len(names):
             raise ValueError("levels: two levels share a name")
@@ -156,94 +180,6 @@ class _Processor(BaseTarget):
         return max(fitting, key=lambda peak: peak.mac_per_s.value, default=None)
 
 
-class GpuTarget(_Processor):
-    """A GPU: streaming multiprocessors over a cache and high-bandwidth memory."""
-
-    family: Literal["gpu"]
-    sm_count: Quantity
-    clock_hz: Rate
-    shared_bytes_per_sm: Quantity
-    register_bytes_per_sm: Quantity
-    max_threads_per_sm: Quantity
-    link_byte_per_s: Quantity | None = None
-    """Interconnect to other devices, one direction."""
-
-
-class TpuTarget(_Processor):
-    """A TPU: systolic arrays over an on-chip vector memory and high-bandwidth memory."""
-
-    family: Literal["tpu"]
-    array_rows: Quantity
-    array_columns: Quantity
-    array_count: Quantity
-    """Systolic arrays on one chip."""
-    clock_hz: Rate
-    link_byte_per_s: Quantity | None = None
-    """One interconnect link, one direction."""
-    link_count: Quantity | None = None
-
-
-class CpuTarget(_Processor):
-    """A CPU socket: cores with SIMD units over a cache hierarchy."""
-
-    family: Literal["cpu"]
-    core_count: Quantity
-    clock_hz: Rate
-    """All cores busy."""
-    simd_bits: Quantity
-    fma_ports: Quantity
-    line_bytes: Quantity
-
-
-class UsableShare(_Frozen):
-    """Usable part of each FPGA resource, 0 to 1."""
-
-    lut: Quantity
-    ff: Quantity
-    dsp: Quantity
-    bram18: Quantity
-
-    @model_validator(mode="after")
-    def _shares(self) -> UsableShare:
-        for name in type(self).model_fields:
-            if getattr(self, name).value > 1:
-                raise ValueError(f"{name}: a share above 1")
-        return self
-
-
-class FpgaTarget(BaseTarget):
-    """An FPGA: fabric resources, what one block holds, and the clock that designs are planned for."""
-
-    family: Literal["fpga"]
-    fabric: Literal["xc7", "ecp5"]
-    """Synthesis family whose mapping rules hold."""
-    clock_hz: Rate
-    """Clock that predicted seconds assume."""
-    lut: Quantity
-    ff: Quantity
-    dsp: Quantity
-    bram18: Quantity
-    """Block RAMs of 18 Kibit."""
-    usable_share: UsableShare
-    """Share of each resource that a design may fill before routing or timing fails."""
-    memory_byte_per_s: Quantity | None = None
-    """External memory; the streaming designs do not use it."""
-
-    def resources(self) -> dict[str, float]:
-        """Usable amounts by resource name."""
-        share = self.usable_share
-        pairs = {
-            "LUT": (self.lut, share.lut),
-            "FF": (self.ff, share.ff),
-            "DSP": (self.dsp, share.dsp),
-            "BRAM18": (self.bram18, share.bram18),
-        }
-        return {name: float(int(amount.value * part.value)) for name, (amount, part) in pairs.items()}
-
-
-Target = Annotated[GpuTarget | TpuTarget | CpuTarget | FpgaTarget, Field(discriminator="family")]
-
-
 def _quantities(node: Any, path: str) -> Iterator[tuple[str, Quantity]]:
     if isinstance(node, Quantity):
         yield path, node
@@ -255,7 +191,10 @@ def _quantities(node: Any, path: str) -> Iterator[tuple[str, Quantity]]:
             yield from _quantities(value, f"{path}.{name}")
     elif isinstance(node, tuple):
         for index, value in enumerate(node):
-            yield from _quantities(value, f"{path}[{getattr(value, 'name', None) or getattr(value, 'format', index)}]")
+            yield from _quantities(
+                value,
+                f"{path}[{getattr(value, 'name', None) or getattr(value, 'format', None) or getattr(value, 'suite', index)}]",
+            )
 
 
 def _holds(peak: Precision, asked: Precision) -> bool:

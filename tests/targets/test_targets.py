@@ -14,7 +14,8 @@ from lepton_dse.errors import InvalidTargetError
 from lepton_dse.files import data_folder
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.targets import AnyTarget, FpgaTarget, load_target, target_names
-from lepton_dse.targets.schema import SourceKind, Target
+from lepton_dse.targets.loader import Target
+from lepton_dse.targets.schema import SourceKind
 
 FILES = sorted(data_folder("hwmodels").rglob("*.toml"))
 ADAPTER: TypeAdapter[AnyTarget] = TypeAdapter(Target)
