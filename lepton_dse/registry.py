@@ -30,6 +30,7 @@ class Group(StrEnum):
     EMITTERS = "lepton_dse.emitters"
     VERIFIERS = "lepton_dse.verifiers"
     PLANNERS = "lepton_dse.planners"
+    SUITES = "lepton_dse.suites"
 
 
 @cache

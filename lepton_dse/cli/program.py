@@ -141,6 +141,19 @@ def verify(
     _finish(artefacts.verify(artefact, synthesis=synthesis, strict=strict, as_json=json))
 
 
+@app.command()
+def validate(
+    suites: Annotated[list[str] | None, typer.Argument(help="Suites; all by default.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with measurement files that are not shipped.")] = None,
+    rows: Annotated[bool, typer.Option(help="Also print every row.")] = False,
+    json: Json = False,
+) -> None:
+    """Hold the cost models against published and executed figures."""
+    from lepton_dse.cli import validation
+
+    validation.validate(suites or [], data, rows=rows, as_json=json)
+
+
 def _finish(ok: bool) -> None:
     """Exit 1 where a check failed or nothing is feasible."""
     if not ok:

@@ -191,10 +191,8 @@ def _quantities(node: Any, path: str) -> Iterator[tuple[str, Quantity]]:
             yield from _quantities(value, f"{path}.{name}")
     elif isinstance(node, tuple):
         for index, value in enumerate(node):
-            yield from _quantities(
-                value,
-                f"{path}[{getattr(value, 'name', None) or getattr(value, 'format', None) or getattr(value, 'suite', index)}]",
-            )
+            label = next((getattr(value, key) for key in ("name", "format", "suite") if hasattr(value, key)), index)
+            yield from _quantities(value, f"{path}[{label}]")
 
 
 def _holds(peak: Precision, asked: Precision) -> bool:
