@@ -1,0 +1,7 @@
+"""Exact tile search over three levels of memory: branch and bound over a declared space, with a proof of the optimum."""
+
+from lepton_dse.search.tiling.hierarchy import Hierarchy, Level
+from lepton_dse.search.tiling.search import TileResult, search_tiles
+from lepton_dse.search.tiling.space import MapSpace, Objective, Tiles
+
+__all__ = ["Hierarchy", "Level", "MapSpace", "Objective", "TileResult", "Tiles", "search_tiles"]

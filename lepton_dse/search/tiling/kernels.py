@@ -1,0 +1,523 @@
+"""Bounds and exact costs of the tile search.
+
+Symbols
+-------
+========  ===========================================================================================================
+x         operand: 0 activations, 1 weights, 2 result
+T_d       buffer tile of loop d; n_d = ceil(B_d / T_d) tiles
+A_d       register tile of the whole array; S_d slice of a step
+f, v      elements over all distinct tiles, and visits of each (:mod:`lepton_dse.sim.loopnest.traffic`)
+g(x,f,v)  bytes both ways: ``f v w_x`` for a read operand, ``f (2 (v - 1) w_acc + w_y)`` for the result
+e_l       joules a byte at level l; a byte from level q to level p costs e_p + e_q
+========  ===========================================================================================================
+
+A loop order matters only through the operand it leaves in place: the one whose irrelevant loops stand innermost (``stay`` of
+the buffer's loops, ``keep`` of memory's). An operand none of whose own loops moves at a level stays in place whatever the order.
+
+Relaxations. For a buffer tile and an operand that memory's loops keep, the traffic of memory is exact. Of the array's traffic, an
+operand that stays in place moves at least what enters the buffer; one that moves does so at least as often as it would
+under an unbounded buffer, ``v >= product of ceil(B_d / A_d)``. Both meet the exact value where tiles divide one another, so the
+bound is tight. Latency is bounded by steps, and by each level's bytes at its bandwidth, of the same relaxed traffic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_dse.jit import kernel, parallel_kernel, prange
+from lepton_dse.sim.loopnest.counting import axis_elements, ceil_div, distinct
+from lepton_dse.sim.loopnest.traffic import footprint_elements
+
+__all__ = [
+    "ENERGY",
+    "LATENCY",
+    "PRODUCT",
+    "SAME",
+    "array_bound",
+    "cost_of",
+    "describe_tile",
+    "entering_bytes",
+    "exact_cost",
+    "largest_footprints",
+    "least_axes",
+    "loose_bound",
+    "may_cover",
+    "moved_bytes",
+    "moving_bounds",
+    "nested",
+    "tile_bound",
+]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+LATENCY, ENERGY, PRODUCT = 0, 1, 2
+"""Codes of objectives."""
+X = 3
+"""Operands of a contraction."""
+SAME = 1e-12
+"""Values closer than this share are ties: sums of the same terms in another order differ by less."""
+
+
+@kernel
+def cost_of(objective: int, limit: float, energy: float, cycles: float) -> float:
+    """The objective's value; infinite beyond `limit` cycles."""
+    if cycles > limit:
+        return np.inf
+    if objective == LATENCY:
+        return cycles
+    if objective == ENERGY:
+        return energy
+    return energy * cycles
+
+
+@kernel
+def moved_bytes(x: int, f: float, v: float, widths: Floats) -> float:
+    """g: bytes both ways; `widths` are those of x, w, y and a partial sum."""
+    if x == 2:
+        return f * float(2.0 * (v - 1.0) * widths[3] + widths[2])
+    return f * v * float(widths[x])
+
+
+@kernel
+def nested(extent: int, outer: int, inner: int) -> int:
+    """Tiles of `inner` inside tiles of `outer`."""
+    return extent // outer * ceil_div(outer, inner) + ceil_div(extent % outer, inner)
+
+
+@kernel
+def operand_elements(x: int, outer: Ints, inner: Ints, extents: Ints, single: Bools, halos: Ints, halo_counts: Ints) -> float:
+    """f: elements over all distinct tiles of `inner` inside tiles of `outer`."""
+    total = 1.0
+    for loop in range(len(extents)):
+        if single[x, loop]:
+            total *= extents[loop]
+    for index in range(halo_counts[x]):
+        first, second, a, b, offset, extent = halos[x, index]
+        p_tiles, r_tiles = np.empty(2, np.int64), np.ones(2, np.int64)
+        p_tiles[0], p_tiles[1] = min(inner[first], outer[first]), outer[first]
+        r = 1
+        if second >= 0:
+            r_tiles[0], r_tiles[1], r = min(inner[second], outer[second]), outer[second], extents[second]
+        total *= axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+    return total
+
+
+@parallel_kernel
+def moving_bounds(
+    slices: Ints,
+    arrays: Ints,
+    resident: Bools,
+    extents: Ints,
+    relevant: Bools,
+    single: Bools,
+    halos: Ints,
+    halo_counts: Ints,
+    least_axis: Ints,
+    widths: Floats,
+    moved: Floats,
+    steps: Floats,
+) -> None:
+    """For each of K array choices, the least bytes that each operand moves at the array if it does not stay in place.
+
+    Parameters
+    ----------
+    least_axis : (3, H, P, R) int64
+        From :func:`least_axes`.
+    moved : (K, 3) float64
+        Filled; for operands not kept in registers, the slices of all steps.
+    steps : (K,) float64
+        Filled with the least number of steps.
+    """
+    for k in prange(len(slices)):
+        total = 1.0
+        for loop in range(len(extents)):
+            total *= ceil_div(extents[loop], slices[k, loop])
+        steps[k] = total
+        for x in range(X):
+            tile = arrays[k] if resident[k, x] else slices[k]
+            v = 1.0
+            f = 1.0
+            for loop in range(len(extents)):
+                if not relevant[x, loop]:
+                    v *= ceil_div(extents[loop], tile[loop])
+                if single[x, loop]:
+                    f *= extents[loop]
+            for index in range(halo_counts[x]):
+                first, second = halos[x, index, 0], halos[x, index, 1]
+                f *= least_axis[x, index, tile[first], tile[second] if second >= 0 else 1]
+            moved[k, x] = moved_bytes(x, f, v, widths)
+
+
+@kernel
+def largest_footprints(tiles: Ints, single: Bools, halos: Ints, halo_counts: Ints, widths: Floats, most: Floats) -> None:
+    """Fill the most bytes of each operand in any of the register tiles."""
+    for x in range(X):
+        most[x] = 0.0
+        for k in range(len(tiles)):
+            size = footprint_elements(x, tiles[k], single, halos, halo_counts) * (widths[3] if x == 2 else widths[x])
+            most[x] = max(most[x], size)
+
+
+@parallel_kernel
+def least_axes(
+    x: int,
+    index: int,
+    needed: Bools,
+    extents: Ints,
+    options: Ints,
+    option_counts: Ints,
+    halos: Ints,
+    least: Ints,
+) -> None:
+    """Least elements of a halo's axis over all buffer tiles, for each pair of register tiles.
+
+    Parameters
+    ----------
+    needed : (P, R) bool
+        Pairs that occur.
+    least : (P, R) int64
+        Filled.
+    """
+    first, second, a, b, offset, extent = halos[x, index]
+    r = extents[second] if second >= 0 else 1
+    for p in prange(1, needed.shape[0]):
+        p_tiles, r_tiles = np.ones(2, np.int64), np.ones(2, np.int64)
+        for q in range(1, needed.shape[1]):
+            if not needed[p, q]:
+                continue
+            fewest = -1
+            for i in range(option_counts[first]):
+                p_tiles[1] = options[first, i]
+                p_tiles[0] = min(p, p_tiles[1])
+                for j in range(option_counts[second] if second >= 0 else 1):
+                    if second >= 0:
+                        r_tiles[1] = options[second, j]
+                        r_tiles[0] = min(q, r_tiles[1])
+                    found = axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+                    if fewest < 0 or found < fewest:
+                        fewest = found
+            least[p, q] = fewest
+
+
+@kernel
+def loose_bound(
+    objective: int,
+    limit: float,
+    elements: Floats,
+    visits: Floats,
+    own_trips: Floats,
+    footprint: Floats,
+    inside: Floats,
+    prices: Floats,
+    least_fixed: float,
+    least_steps: float,
+    capacity: float,
+    bandwidths: Floats,
+    widths: Floats,
+) -> float:
+    """A quick bound for one buffer tile: the array takes at least what enters the tile, one operand being kept by memory.
+
+    Parameters
+    ----------
+    elements, visits : (3,) float64
+        f and the product of n_d over irrelevant loops, of each operand at the buffer.
+    own_trips : (3,) float64
+        Product of n_d over relevant loops.
+    footprint : (3,) float64
+        Bytes in the buffer.
+    inside, prices : (R1, 3) float64
+        By residency of the buffer, 1 for the operands that it keeps, and joules for each byte that enters a tile: from memory
+        to the buffer and from there to the array, or from memory to the array.
+    """
+    f0, f1, f2 = elements[0] * widths[0], elements[1] * widths[1], elements[2] * widths[2]
+    v0 = 1.0 if own_trips[0] == 1.0 else visits[0]
+    v1 = 1.0 if own_trips[1] == 1.0 else visits[1]
+    v2 = 0.0 if own_trips[2] == 1.0 else visits[2] - 1.0
+    more0, more1, more2 = f0 * (v0 - 1.0), f1 * (v1 - 1.0), 2.0 * elements[2] * widths[3] * v2
+    memory = f0 + f1 + f2 + more0 + more1 + more2 - max(more0, more1, more2)
+    cycles = max(least_steps, memory / bandwidths[2])
+    least = np.inf
+    for m in range(len(prices)):
+        need = footprint[0] * inside[m, 0] + footprint[1] * inside[m, 1] + footprint[2] * inside[m, 2]
+        if need <= capacity:
+            p0, p1, p2 = prices[m, 0], prices[m, 1], prices[m, 2]
+            energy = f0 * p0 + f1 * p1 + f2 * p2
+            extra0, extra1, extra2 = more0 * p0, more1 * p1, more2 * p2
+            energy += extra0 + extra1 + extra2 - max(extra0, extra1, extra2)
+            least = min(least, energy)
+    return cost_of(objective, limit, least + least_fixed, cycles)
+
+
+@kernel
+def array_bound(
+    objective: int,
+    limit: float,
+    stay: int,
+    kept: Bools,
+    buffered: Bools,
+    covered: Bools,
+    entering: Floats,
+    revisited: Floats,
+    front: Floats,
+    front_counts: Ints,
+    floor: Floats,
+    fixed_energy: float,
+    energies: Floats,
+    bandwidths: Floats,
+) -> float:
+    """Least objective under one residency of both levels, one operand that stays and one that memory keeps.
+
+    Parameters
+    ----------
+    kept, buffered : (3,) bool
+        Operands in the registers and in the buffer.
+    covered : (3,) bool
+        Operands whose own loops a register tile may span within the buffer's tile.
+    entering, revisited : (3,) float64
+        Bytes that enter the buffer's tiles, and as many as if memory did not keep the operand.
+    front : (8, F, 2) float64
+        By set of operands in place, the array's least (energy, cycles).
+    floor : (3,) float64
+        Least bytes that each operand moves where it does not stay in place.
+    """
+    energy, shared, memory, key = 0.0, 0.0, 0.0, 0
+    moving_energy, moving_shared, moving_memory = fixed_energy, 0.0, 0.0
+    for x in range(X):
+        if buffered[x]:
+            energy += entering[x] * (energies[1] + energies[2])
+            shared += entering[x]
+            memory += entering[x]
+        if kept[x] and (x == stay or covered[x]):
+            key |= 1 << x
+            moved = entering[x] if covered[x] else revisited[x]
+            if buffered[x]:
+                energy += moved * (energies[0] + energies[1])
+                shared += moved
+            else:
+                energy += moved * (energies[0] + energies[2])
+                memory += moved
+        else:
+            # The buffer's tile limits the register tile: no operand is visited less often than the buffer's tiles are.
+            moved = max(floor[x], revisited[x])
+            moving_energy += moved * ((energies[1] if buffered[x] else energies[2]) + (energies[0] if kept[x] else 0.0))
+            if buffered[x]:
+                moving_shared += moved
+            else:
+                moving_memory += moved
+    busy = max((memory + moving_memory) / bandwidths[2], (shared + moving_shared) / bandwidths[1])
+    best = np.inf
+    for index in range(front_counts[key]):
+        whole = energy + max(front[key, index, 0], moving_energy)
+        best = min(best, cost_of(objective, limit, whole, max(front[key, index, 1], busy)))
+    return best
+
+
+@kernel
+def entering_bytes(
+    keep: int, elements: Floats, visits: Floats, own_trips: Floats, widths: Floats, entering: Floats, revisited: Floats
+) -> None:
+    """Fill the bytes that enter the buffer's tiles where memory keeps operand `keep`, and where it keeps none."""
+    for x in range(X):
+        revisited[x] = moved_bytes(x, elements[x], visits[x], widths)
+        once = keep == x or own_trips[x] == 1.0
+        entering[x] = moved_bytes(x, elements[x], 1.0, widths) if once else revisited[x]
+
+
+@kernel
+def may_cover(tile: Ints, footprint: Floats, largest: Ints, most: Floats, relevant: Bools, covered: Bools) -> None:
+    """Fill, for each operand, whether a register tile may span its own loops in the buffer's tile.
+
+    Parameters
+    ----------
+    largest : (D,) int64
+        Largest register tile of each loop under one residency.
+    most : (3,) float64
+        Most bytes of each operand in any of them.
+    """
+    for x in range(X):
+        covered[x] = footprint[x] <= most[x]
+        for loop in range(len(tile)):
+            if relevant[x, loop] and tile[loop] > largest[loop]:
+                covered[x] = False
+
+
+@kernel
+def tile_bound(
+    objective: int,
+    limit: float,
+    tile: Ints,
+    elements: Floats,
+    visits: Floats,
+    own_trips: Floats,
+    footprint: Floats,
+    relevant: Bools,
+    masks1: Bools,
+    masks0: Bools,
+    largest: Ints,
+    most: Floats,
+    fronts: Floats,
+    front_counts: Ints,
+    floors: Floats,
+    fixed_energy: Floats,
+    energies: Floats,
+    capacity: float,
+    bandwidths: Floats,
+    widths: Floats,
+    prices: Floats,
+    least_fixed: float,
+    least_steps: float,
+    best: float,
+) -> float:
+    """Least objective that any mapping with one buffer tile may have, if it is under `best`; infinite where nothing fits.
+
+    Parameters
+    ----------
+    largest, most : (R0, D) int64, (R0, 3) float64
+        See :func:`may_cover`, by residency of the registers.
+    fronts : (R1, R0, 8, F, 2) float64
+        See :func:`array_bound`, by residency of both levels.
+    """
+    least = np.inf
+    entering, revisited, covered = np.empty(X), np.empty(X), np.empty((len(masks0), X), np.bool_)
+    for r in range(len(masks0)):
+        may_cover(tile, footprint, largest[r], most[r], relevant, covered[r])
+    for keep in range(X):
+        entering_bytes(keep, elements, visits, own_trips, widths, entering, revisited)
+        for m in range(len(masks1)):
+            need = 0.0
+            for x in range(X):
+                if masks1[m, x]:
+                    need += footprint[x]
+            if need > capacity:
+                continue
+            energy, memory = least_fixed, 0.0
+            for x in range(X):
+                energy += entering[x] * prices[m, x]
+                memory += entering[x]
+            if cost_of(objective, limit, energy, max(least_steps, memory / bandwidths[2])) >= best * (1.0 - SAME):
+                continue
+            for r in range(len(masks0)):
+                for stay in range(X):
+                    if not masks0[r, stay] and (stay > 0 or masks0[r].any()):
+                        continue
+                    bound = array_bound(
+                        objective,
+                        limit,
+                        stay,
+                        masks0[r],
+                        masks1[m],
+                        covered[r],
+                        entering,
+                        revisited,
+                        fronts[m, r],
+                        front_counts[m, r],
+                        floors[r],
+                        fixed_energy[r],
+                        energies,
+                        bandwidths,
+                    )
+                    least = min(least, bound)
+    return least
+
+
+@kernel
+def exact_cost(
+    objective: int,
+    limit: float,
+    tile: Ints,
+    slice_: Ints,
+    array: Ints,
+    registers: Bools,
+    buffer: Bools,
+    stay: int,
+    keep: int,
+    extents: Ints,
+    relevant: Bools,
+    single: Bools,
+    halos: Ints,
+    halo_counts: Ints,
+    widths: Floats,
+    energies: Floats,
+    bandwidths: Floats,
+    fixed_energy: float,
+    result: Floats,
+) -> float:
+    """Objective of one mapping; `result` receives energy, cycles and steps."""
+    loops = len(extents)
+    steps = 1.0
+    for loop in range(loops):
+        steps *= nested(extents[loop], tile[loop], slice_[loop])
+    energy, memory, shared = fixed_energy, 0.0, 0.0
+    for x in range(X):
+        inner_fixed, outer_fixed = True, True  # whether none of the operand's own loops steps at the level
+        v0, v1 = 1.0, 1.0
+        for loop in range(loops):
+            n = ceil_div(extents[loop], tile[loop])
+            if relevant[x, loop]:
+                inner_fixed &= array[loop] >= tile[loop]
+                outer_fixed &= n == 1
+            else:
+                v1 *= n
+                v0 *= nested(extents[loop], tile[loop], array[loop] if registers[x] else slice_[loop])
+        outer_visits = 1.0 if keep == x or outer_fixed else v1
+        if registers[x]:
+            v = outer_visits if inner_fixed else v1 if stay == x else v0
+            f = operand_elements(x, tile, array, extents, single, halos, halo_counts)
+        else:
+            v = v0
+            f = operand_elements(x, tile, slice_, extents, single, halos, halo_counts)
+        moved = moved_bytes(x, f, v, widths)
+        inner_energy = energies[0] if registers[x] else 0.0
+        if buffer[x]:
+            entering = moved_bytes(
+                x, operand_elements(x, extents, tile, extents, single, halos, halo_counts), outer_visits, widths
+            )
+            energy += moved * (inner_energy + energies[1]) + entering * (energies[1] + energies[2])
+            shared += moved + entering
+            memory += entering
+        else:
+            energy += moved * (inner_energy + energies[2])
+            memory += moved
+    cycles = max(steps, memory / bandwidths[2], shared / bandwidths[1])
+    result[0], result[1], result[2] = energy, cycles, steps
+    return cost_of(objective, limit, energy, cycles)
+
+
+@kernel
+def describe_tile(
+    tile: Ints,
+    extents: Ints,
+    relevant: Bools,
+    single: Bools,
+    halos: Ints,
+    halo_counts: Ints,
+    widths: Floats,
+    elements: Floats,
+    visits: Floats,
+    own_trips: Floats,
+    footprint: Floats,
+) -> None:
+    """Fill what the bounds read of one buffer tile, from scratch."""
+    for x in range(X):
+        f, v, own, size = 1.0, 1.0, 1.0, widths[3] if x == 2 else widths[x]
+        for loop in range(len(extents)):
+            n = ceil_div(extents[loop], tile[loop])
+            if relevant[x, loop]:
+                own *= n
+            else:
+                v *= n
+            if single[x, loop]:
+                f *= extents[loop]
+                size *= tile[loop]
+        for index in range(halo_counts[x]):
+            first, second, a, b, offset, extent = halos[x, index]
+            p_tiles, r_tiles, r = np.empty(1, np.int64), np.ones(1, np.int64), 1
+            p_tiles[0] = tile[first]
+            if second >= 0:
+                r_tiles[0], r = tile[second], extents[second]
+            f *= axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+            size *= min(distinct(tile[first], r_tiles[0], a, b), extent)
+        elements[x], visits[x], own_trips[x], footprint[x] = f, v, own, size
