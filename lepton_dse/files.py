@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lepton_dse.errors import LeptonError
 
-__all__ = ["data_folder", "inside", "read_text", "user_folder", "write_bytes", "write_folder", "write_text"]
+__all__ = ["cache_folder", "data_folder", "inside", "read_text", "user_folder", "write_bytes", "write_folder", "write_text"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -39,6 +39,12 @@ def data_folder(name: str) -> Path:
 def user_folder() -> Path:
     """The folder for a person's own hardware models: ``~/.config/lepton_dse`` (not created here)."""
     return Path.home() / ".config" / "lepton_dse"
+
+
+def cache_folder() -> Path:
+    """The folder for results that may be computed again: ``$XDG_CACHE_HOME/lepton_dse`` or ``~/.cache/lepton_dse``."""
+    parent = os.environ.get("XDG_CACHE_HOME")
+    return (Path(parent) if parent else Path.home() / ".cache") / "lepton_dse"
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ from lepton_dse.targets.cpu import CpuTarget
 from lepton_dse.targets.fpga import FpgaTarget
 from lepton_dse.targets.gpu import GpuTarget
 from lepton_dse.targets.loader import AnyTarget, load_target, target_from_json, target_names, target_to_json
+from lepton_dse.targets.sweep import with_numbers
 from lepton_dse.targets.tpu import TpuTarget
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "target_from_json",
     "target_names",
     "target_to_json",
+    "with_numbers",
 ]

@@ -29,6 +29,13 @@ import counting
 
 PROCESSORS = ("unit-cpu", "unit-gpu", "unit-tpu")
 INTEGERS = precisions(2, 16)
+
+
+def bound(graph: Graph, target: str | AnyTarget, form: str = "int8", batch: int = 1) -> CostReport:
+    device = load_target(target) if isinstance(target, str) else target
+    return roofline(graph, device, Precision.parse(form), batch)
+
+
 EXAMPLES = settings(max_examples=40)
 
 
@@ -56,7 +63,7 @@ def dense(*, relu: bool = False) -> Graph:
 )
 def test_a_dense_layer_by_hand(name: str, form: str, batch: int, bytes_: int, peak: int) -> None:
     """Six products a sample, every rate 1 a second: moving the bytes takes longer."""
-    report = flow.cost(dense(), name, format=form, batch=batch)
+    report = bound(dense(), name, form, batch)
     assert report.ops[0].macs == 6 * batch
     assert report.latency_s == max(bytes_, 6 * batch) == bytes_
     assert set(report.traffic_bytes.values()) == {bytes_}
@@ -71,11 +78,11 @@ def test_a_dense_layer_by_hand(name: str, form: str, batch: int, bytes_: int, pe
 
 
 def test_an_absorbed_clip_is_free_and_another_is_not() -> None:
-    report = flow.cost(dense(relu=True), "unit-cpu")
+    report = bound(dense(relu=True), "unit-cpu")
     assert [(op.kind, op.latency_s) for op in report.ops] == [("MatMul", 19), ("Clip", 0)]
     builder = GraphBuilder("clip")
     alone = builder.build([builder.add(ops.Clip(0.0, 6.0), [builder.input("x", (1, 5))], output="y")])
-    assert flow.cost(alone, "unit-cpu").latency_s == 10
+    assert bound(alone, "unit-cpu").latency_s == 10
 
 
 def test_products_bind_where_memory_is_fast() -> None:
@@ -96,14 +103,14 @@ def test_an_fpga_by_hand() -> None:
     assert machine.rate == 1e6 + 1e9 / 32
     assert machine.levels[0].bandwidth == 1e6 * 36 / 8
     assert machine.levels[0].capacity == 1e6 * 18 * 1024 / 8
-    report = flow.cost(dense(), target)
+    report = bound(dense(), target)
     assert report.latency_s == 19 / machine.levels[0].bandwidth
 
 
 @EXAMPLES
 @given(graphs(branches=True), INTEGERS, st.integers(1, 3))
 def test_counts_are_those_of_the_oracle(graph: Graph, precision: Precision, batch: int) -> None:
-    report = flow.cost(graph, "unit-cpu", format=str(precision), batch=batch)
+    report = bound(graph, "unit-cpu", str(precision), batch)
     batched = graph.with_batch(batch)
     absorbed = {clip.name for op in batched.ops if (clip := absorbed_clip(batched, op)) is not None}
     for op, cost in zip(batched.ops, report.ops, strict=True):
@@ -142,7 +149,7 @@ def test_totals_are_sums_and_no_bound_is_beaten(graph: Graph, precision: Precisi
 @given(graphs(branches=True), st.integers(2, 15), st.integers(1, 4), st.sampled_from(target_names()))
 def test_more_work_never_takes_less(graph: Graph, bits: int, batch: int, name: str) -> None:
     def figures(form: str, samples: int) -> tuple[float, ...]:
-        report = flow.cost(graph, name, format=form, batch=samples)
+        report = bound(graph, name, form, samples)
         return (report.latency_s, report.peak_bytes, *report.traffic_bytes.values())
 
     base = figures(f"int{bits}", batch)

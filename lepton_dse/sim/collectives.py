@@ -1,0 +1,115 @@
+"""Collectives among GPUs of one node, one closed form: latency, pipeline and bandwidth of a ring over the links.
+
+Symbols
+-------
+=========  ===========================================================================================
+n          devices; S bytes of the whole message
+s, v       steps between neighbours, and bytes that each device sends
+t_0, t_h   fixed time, and latency of a step
+B, e, a    bytes a second of a device's links in one direction; share that many devices reach; loss of few
+F, S_F     time to fill the pipeline of chunks, and the message from which chunks no longer grow
+=========  ===========================================================================================
+
+===============  ================  ==================
+collective       s                 v
+===============  ================  ==================
+all-reduce       ``2 (n - 1)``     ``2 S (n - 1) / n``
+all-gather       ``n - 1``         ``S (n - 1) / n``
+reduce-scatter   ``n - 1``         ``S (n - 1) / n``
+all-to-all       1                 ``S (n - 1) / n``
+===============  ================  ==================
+
+``t = t_0 + s t_h + F (1 - exp(-v / S_F)) + v / (e B (1 - a / n))``.
+
+Steps and volumes are those of ring algorithms (P. Patarasuk and X. Yuan, "Bandwidth optimal all-reduce algorithms for
+clusters of workstations", J. Parallel Distrib. Comput. 69, 2009); S counts the gathered result of an all-gather and the whole
+input of a reduce-scatter and an all-to-all. The pipeline term is this project's: a library cuts messages into chunks whose
+size grows with the message, and the first chunk travels alone.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import NamedTuple
+
+from lepton_dse.errors import LeptonError
+from lepton_dse.targets import GpuTarget
+
+__all__ = ["Collective", "Links", "collective_time", "links_of", "steps", "volume"]
+
+
+class Collective(StrEnum):
+    """Which devices send what to whom."""
+
+    ALL_REDUCE = "all_reduce"
+    ALL_GATHER = "all_gather"
+    REDUCE_SCATTER = "reduce_scatter"
+    ALL_TO_ALL = "all_to_all"
+
+
+class Links(NamedTuple):
+    """The links of one device as plain numbers; symbols in the module's docstring."""
+
+    byte_per_s: float
+    start_s: float
+    hop_s: float
+    share: float
+    pair_loss: float
+    fill_s: float
+    fill_bytes: float
+
+
+def links_of(target: GpuTarget) -> Links:
+    """The links of a GPU.
+
+    Raises
+    ------
+    LeptonError
+        If its hardware model names no links.
+    """
+    if target.link_byte_per_s is None or target.links is None:
+        raise LeptonError(f"{target.name} has no links to other devices", fix="choose a target with link_byte_per_s and [links]")
+    rest = {name: getattr(target.links, name).value for name in Links._fields if name != "byte_per_s"}
+    return Links(target.link_byte_per_s.value, **rest)
+
+
+def steps(kind: Collective, devices: int) -> int:
+    """Steps between neighbours that follow one another."""
+    if devices < 2:
+        return 0
+    if kind is Collective.ALL_TO_ALL:
+        return 1
+    return (2 if kind is Collective.ALL_REDUCE else 1) * (devices - 1)
+
+
+def volume(kind: Collective, message_bytes: float, devices: int) -> float:
+    """Bytes that each device sends."""
+    return (2 if kind is Collective.ALL_REDUCE else 1) * message_bytes * (devices - 1) / devices
+
+
+def collective_time(kind: Collective, message_bytes: float, devices: int, links: Links) -> float:
+    """Seconds of a collective; 0 on one device.
+
+    Parameters
+    ----------
+    kind : Collective
+    message_bytes : float
+        The whole message; see the module's docstring.
+    devices : int
+        At least 1.
+    links : Links
+
+    Raises
+    ------
+    LeptonError
+        If there is no device, or the message is negative.
+    """
+    if devices < 1 or message_bytes < 0:
+        raise LeptonError(f"a collective of {message_bytes:g} bytes among {devices} devices", fix="at least 1 device and 0 bytes")
+    if devices == 1:
+        return 0.0
+    sent = volume(kind, message_bytes, devices)
+    rate = links.byte_per_s * links.share * (1.0 - links.pair_loss / devices)
+    fill = links.fill_s * -math.expm1(-sent / links.fill_bytes)
+    return links.start_s + steps(kind, devices) * links.hop_s + fill + sent / rate

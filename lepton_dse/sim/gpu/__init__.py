@@ -1,0 +1,1 @@
+"""Closed forms for kernels on a GPU: occupancy, shared-memory banks, raster order, matrix products and streaming kernels."""
