@@ -32,13 +32,18 @@ if TYPE_CHECKING:
     from lepton_dse.flow import emit as emit
     from lepton_dse.flow import plan as plan
     from lepton_dse.flow import read_plan as read_plan
+    from lepton_dse.flow import tile as tile
     from lepton_dse.flow import verify as verify
     from lepton_dse.importers import load_model as load  # noqa: F401 (the verb has a shorter name)
     from lepton_dse.ir.graph import Graph as Graph
     from lepton_dse.plan import CostReport as CostReport
     from lepton_dse.plan import Plan as Plan
+    from lepton_dse.search.tiling import Hierarchy as Hierarchy
+    from lepton_dse.search.tiling import Level as Level
+    from lepton_dse.search.tiling import NetworkTiles as NetworkTiles
     from lepton_dse.targets import load_target as load_target
     from lepton_dse.targets import target_names as target_names
+    from lepton_dse.targets import with_numbers as with_numbers
 
 __version__ = "0.1.0"
 
@@ -47,7 +52,10 @@ _HOMES = {
     "CostReport": "lepton_dse.plan:CostReport",
     "Dataset": "lepton_dse.data:Dataset",
     "Graph": "lepton_dse.ir.graph:Graph",
+    "Hierarchy": "lepton_dse.search.tiling:Hierarchy",
     "LeptonError": "lepton_dse.errors:LeptonError",
+    "Level": "lepton_dse.search.tiling:Level",
+    "NetworkTiles": "lepton_dse.search.tiling:NetworkTiles",
     "Plan": "lepton_dse.plan:Plan",
     "PlannedModel": "lepton_dse.flow:PlannedModel",
     "Verification": "lepton_dse.flow:Verification",
@@ -59,7 +67,9 @@ _HOMES = {
     "plan": "lepton_dse.flow:plan",
     "read_plan": "lepton_dse.flow:read_plan",
     "target_names": "lepton_dse.targets:target_names",
+    "tile": "lepton_dse.flow:tile",
     "verify": "lepton_dse.flow:verify",
+    "with_numbers": "lepton_dse.targets:with_numbers",
 }
 
 __all__ = list(_HOMES)

@@ -27,9 +27,10 @@ from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.layers import Chain, stream_chain
 from lepton_dse.schedule.stream import foldings_of, stream_schedule
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
+from lepton_dse.search.tiling import Hierarchy, NetworkTiles, Objective, hierarchy_of, tile_network
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.sim.stream import stall_case
-from lepton_dse.targets import AnyTarget, FpgaTarget, load_target, target_from_json, target_to_json
+from lepton_dse.targets import AnyTarget, FpgaTarget, TpuTarget, load_target, target_from_json, target_to_json
 from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "emitters_for",
     "plan",
     "read_plan",
+    "tile",
     "verify",
 ]
 
@@ -152,6 +154,47 @@ def cost(graph: Graph, target: str | Path | AnyTarget, *, format: str = "int8", 
         raise LeptonError(f"a batch of {batch}", fix="use 1 or more")
     model: CostModel = registry.load(registry.Group.COST_MODELS, hardware.family)
     return model(graph, hardware, precision, batch)
+
+
+def tile(
+    graph: Graph,
+    machine: str | Path | AnyTarget | Hierarchy,
+    *,
+    format: str = "int8",
+    minimize: str = "edp",
+    batch: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> NetworkTiles:
+    """Find the best tiles of every contraction of a model, each with a proof of its optimum.
+
+    Parameters
+    ----------
+    graph : Graph
+    machine : str, Path, TPU target or Hierarchy
+        Units over three levels of memory; see :class:`~lepton_dse.search.tiling.Hierarchy`.
+    format : str
+    minimize : {"latency", "energy", "edp"}
+        Of each operation by itself.
+    batch : int
+    progress : callable, optional
+        Told the operation that is about to be searched.
+
+    Raises
+    ------
+    LeptonError
+        For wrong arguments, a target that is no systolic array, or a model without contractions.
+    """
+    precision = Precision.parse(format)
+    try:
+        objective = Objective(minimize)
+    except ValueError:
+        raise LeptonError(f"cannot minimise '{minimize}'", fix=f"choose {' or '.join(Objective)}") from None
+    if not isinstance(machine, Hierarchy):
+        target = target_of(machine)
+        if not isinstance(target, TpuTarget):
+            raise LeptonError(f"{target.name} is no systolic array", fix="give a tpu target, or a Hierarchy")
+        machine = hierarchy_of(target, precision)
+    return tile_network(graph, machine, precision, objective, batch=batch, progress=progress)
 
 
 def plan(

@@ -17,6 +17,8 @@ import networks
 import numpy as np
 import onnx
 import simulation
+import systolic
+import tiling
 from measuring import Row, least_seconds
 from rich.console import Console
 from rich.table import Table
@@ -99,7 +101,9 @@ def main() -> None:
     table = Table(title=f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}; best of {repetitions} or more")
     for heading in ("what", "on", "figure", "unit"):
         table.add_column(heading, justify="right" if heading == "figure" else "left")
-    figures = [row for part in (reference, search, simulation.rows, commands) for row in part(repetitions)]
+    figures = [
+        row for part in (reference, search, tiling.rows, systolic.rows, simulation.rows, commands) for row in part(repetitions)
+    ]
     for row in figures:
         table.add_row(row.what, row.where, f"{row.value:,.3g}" if row.value < 1000 else f"{row.value:,.0f}", row.unit)
     Console(width=None if sys.stdout.isatty() else 150).print(table)

@@ -211,14 +211,18 @@ def loose_bound(
     own_trips: Floats,
     footprint: Floats,
     inside: Floats,
-    prices: Floats,
+    outer_price: Floats,
+    inner_price: Floats,
+    least_floor: Floats,
+    most_covered: Floats,
     least_fixed: float,
     least_steps: float,
     capacity: float,
     bandwidths: Floats,
     widths: Floats,
+    by_mask: Floats,
 ) -> float:
-    """A quick bound for one buffer tile: the array takes at least what enters the tile, one operand being kept by memory.
+    """A quick bound for one buffer tile: memory keeps one operand, the array another; the third moves.
 
     Parameters
     ----------
@@ -228,27 +232,43 @@ def loose_bound(
         Product of n_d over relevant loops.
     footprint : (3,) float64
         Bytes in the buffer.
-    inside, prices : (R1, 3) float64
-        By residency of the buffer, 1 for the operands that it keeps, and joules for each byte that enters a tile: from memory
-        to the buffer and from there to the array, or from memory to the array.
+    inside, outer_price, inner_price : (3, R1) float64
+        By residency of the buffer: 1 for the operands that it keeps, joules for each byte that enters its tiles, and for each
+        byte that the array takes.
+    least_floor : (3,) float64
+        Least bytes that any array choice moves of an operand that does not stay in place.
+    most_covered : (3,) float64
+        Most bytes of an operand in any register tile; only a smaller buffer tile may stay in place under every loop order.
+    by_mask : (R1,) float64
+        Filled with the bound for each residency of the buffer.
     """
     f0, f1, f2 = elements[0] * widths[0], elements[1] * widths[1], elements[2] * widths[2]
-    v0 = 1.0 if own_trips[0] == 1.0 else visits[0]
-    v1 = 1.0 if own_trips[1] == 1.0 else visits[1]
-    v2 = 0.0 if own_trips[2] == 1.0 else visits[2] - 1.0
-    more0, more1, more2 = f0 * (v0 - 1.0), f1 * (v1 - 1.0), 2.0 * elements[2] * widths[3] * v2
-    memory = f0 + f1 + f2 + more0 + more1 + more2 - max(more0, more1, more2)
+    more0 = 0.0 if own_trips[0] == 1.0 else f0 * (visits[0] - 1.0)
+    more1 = 0.0 if own_trips[1] == 1.0 else f1 * (visits[1] - 1.0)
+    more2 = 0.0 if own_trips[2] == 1.0 else 2.0 * elements[2] * widths[3] * (visits[2] - 1.0)
+    often0, often1, often2 = f0 + more0, f1 + more1, f2 + more2
+    covered0, covered1 = footprint[0] <= most_covered[0], footprint[1] <= most_covered[1]
+    covered2 = footprint[2] <= most_covered[2]
+    lack0 = 0.0 if covered0 else max(0.0, least_floor[0] - often0)
+    lack1 = 0.0 if covered1 else max(0.0, least_floor[1] - often1)
+    lack2 = 0.0 if covered2 else max(0.0, least_floor[2] - often2)
+    kept0, kept1, kept2 = (more0 if covered0 else 0.0), (more1 if covered1 else 0.0), (more2 if covered2 else 0.0)
+    memory = often0 + often1 + often2 - max(more0, more1, more2)
     cycles = max(least_steps, memory / bandwidths[2])
+    for m in range(len(by_mask)):
+        p0, p1, p2 = outer_price[0, m], outer_price[1, m], outer_price[2, m]
+        q0, q1, q2 = inner_price[0, m], inner_price[1, m], inner_price[2, m]
+        kept = max(more0 * p0 + kept0 * q0, more1 * p1 + kept1 * q1, more2 * p2 + kept2 * q2)
+        moving0, moving1, moving2 = lack0 * q0, lack1 * q1, lack2 * q2
+        energy = often0 * (p0 + q0) + often1 * (p1 + q1) + often2 * (p2 + q2) - kept
+        energy += moving0 + moving1 + moving2 - max(moving0, moving1, moving2) + least_fixed
+        need = footprint[0] * inside[0, m] + footprint[1] * inside[1, m] + footprint[2] * inside[2, m]
+        by_mask[m] = energy if need <= capacity else np.inf
     least = np.inf
-    for m in range(len(prices)):
-        need = footprint[0] * inside[m, 0] + footprint[1] * inside[m, 1] + footprint[2] * inside[m, 2]
-        if need <= capacity:
-            p0, p1, p2 = prices[m, 0], prices[m, 1], prices[m, 2]
-            energy = f0 * p0 + f1 * p1 + f2 * p2
-            extra0, extra1, extra2 = more0 * p0, more1 * p1, more2 * p2
-            energy += extra0 + extra1 + extra2 - max(extra0, extra1, extra2)
-            least = min(least, energy)
-    return cost_of(objective, limit, least + least_fixed, cycles)
+    for m in range(len(by_mask)):
+        by_mask[m] = cost_of(objective, limit, by_mask[m], cycles)
+        least = min(least, by_mask[m])
+    return least
 
 
 @kernel
@@ -363,12 +383,15 @@ def tile_bound(
     floors: Floats,
     fixed_energy: Floats,
     energies: Floats,
-    capacity: float,
     bandwidths: Floats,
     widths: Floats,
-    prices: Floats,
+    outer_price: Floats,
+    inner_price: Floats,
+    least_floor: Floats,
+    most_covered: Floats,
     least_fixed: float,
     least_steps: float,
+    by_mask: Floats,
     best: float,
 ) -> float:
     """Least objective that any mapping with one buffer tile may have, if it is under `best`; infinite where nothing fits.
@@ -379,27 +402,43 @@ def tile_bound(
         See :func:`may_cover`, by residency of the registers.
     fronts : (R1, R0, 8, F, 2) float64
         See :func:`array_bound`, by residency of both levels.
+    by_mask : (R1,) float64
+        From :func:`loose_bound`.
     """
     least = np.inf
-    entering, revisited, covered = np.empty(X), np.empty(X), np.empty((len(masks0), X), np.bool_)
+    entering, revisited, taken = np.empty(X), np.empty(X), np.empty(X)
+    covered = np.empty((len(masks0), X), np.bool_)
     for r in range(len(masks0)):
         may_cover(tile, footprint, largest[r], most[r], relevant, covered[r])
     for keep in range(X):
         entering_bytes(keep, elements, visits, own_trips, widths, entering, revisited)
+        cycles = max(least_steps, (entering[0] + entering[1] + entering[2]) / bandwidths[2])
+        for x in range(X):
+            taken[x] = entering[x] if footprint[x] <= most_covered[x] else max(least_floor[x], revisited[x])
         for m in range(len(masks1)):
-            need = 0.0
-            for x in range(X):
-                if masks1[m, x]:
-                    need += footprint[x]
-            if need > capacity:
+            if by_mask[m] >= best * (1.0 - SAME):
                 continue
-            energy, memory = least_fixed, 0.0
+            # First for the least of all array choices, then by residency of the registers, then by operand that stays.
+            outer, inner, saved = 0.0, 0.0, 0.0
             for x in range(X):
-                energy += entering[x] * prices[m, x]
-                memory += entering[x]
-            if cost_of(objective, limit, energy, max(least_steps, memory / bandwidths[2])) >= best * (1.0 - SAME):
+                outer += entering[x] * outer_price[x, m]
+                inner += taken[x] * inner_price[x, m]
+                saved = max(saved, (taken[x] - revisited[x]) * inner_price[x, m])
+            if cost_of(objective, limit, outer + inner - saved + least_fixed, cycles) >= best * (1.0 - SAME):
                 continue
             for r in range(len(masks0)):
+                energy, saved = outer + fixed_energy[r], 0.0
+                for x in range(X):
+                    price = inner_price[x, m] + (energies[0] if masks0[r, x] else 0.0)
+                    moving = max(floors[r, x], revisited[x]) * price
+                    if masks0[r, x] and covered[r, x]:
+                        energy += entering[x] * price
+                    else:
+                        energy += moving
+                        if masks0[r, x]:
+                            saved = max(saved, moving - revisited[x] * price)
+                if cost_of(objective, limit, energy - saved, cycles) >= best * (1.0 - SAME):
+                    continue
                 for stay in range(X):
                     if not masks0[r, stay] and (stay > 0 or masks0[r].any()):
                         continue

@@ -85,14 +85,27 @@ class Prepared:
         return self.energies, self.capacity, self.bandwidths, self.widths
 
     def least(self) -> tuple[Any, ...]:
-        """Joules for each byte that enters a tile, by residency of the buffer; least fixed energy; least steps."""
-        prices = np.where(self.masks1, self.energies[2] + 2 * self.energies[1], self.energies[2])
-        return prices, float(self.fixed.min()), float(self.steps.min())
+        """What holds for every array choice.
+
+        By residency of the buffer: what it keeps, joules for each byte that enters its tiles and for each that the array takes.
+        Then least bytes of a moving operand, most bytes of one in a register tile, least fixed energy, least steps.
+        """
+        inside = np.ascontiguousarray(self.masks1.T, np.float64)
+        outer = np.where(inside > 0, self.energies[2] + self.energies[1], 0.0)
+        inner = np.where(inside > 0, self.energies[1], self.energies[2])
+        return inside, outer, inner, self.floors.min(0), self.most.max(0), float(self.fixed.min()), float(self.steps.min())
 
     def array(self) -> tuple[Any, ...]:
         """The array's choices, and the bounds of each and of blocks of them."""
         blocks = (self.block_moved, self.block_steps)
         return (self.choices.slices, self.choices.tiles, self.group_from, self.moved, self.steps, *blocks)
+
+    def tables(self) -> tuple[Any, ...]:
+        """By loop and option, what it multiplies into visits, own trips and bytes; by halo, its axis."""
+        trips = -(-self.packed.extents[:, None] // self.options).astype(np.float64)
+        relevant, single = self.packed.relevant[:, :, None], self.packed.single[:, :, None]
+        factors = [np.where(relevant, 1.0, trips), np.where(relevant, trips, 1.0), np.where(single, self.options, 1.0)]
+        return np.ascontiguousarray(factors), self.axis_f, self.axis_size
 
     def _bound_choices(self) -> None:
         """What each array choice moves at least; choices sorted by residency, then by that."""

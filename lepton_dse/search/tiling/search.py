@@ -190,8 +190,7 @@ class _Search:
         prepared = self.prepared
         counts, offsets = np.zeros(stop - start, np.int64), np.zeros(stop - start, np.int64)
         numbers, bounds = np.empty(0, np.int64), np.empty(0)
-        tables = (prepared.axis_f, prepared.axis_size, *prepared.bounding(), prepared.masks1.astype(np.float64))
-        arrays = [*prepared.nest(), *tables, *prepared.least(), *prepared.machine()]
+        arrays = [*prepared.nest(), *prepared.tables(), *prepared.bounding(), *prepared.least(), *prepared.machine()]
         for _ in range(2):  # count, then fill
             survivors = [offsets, numbers, bounds, counts]
             walk.bound_chunks(start, stop, self.code, self.limit, float(self.best[0]), *arrays, *survivors)

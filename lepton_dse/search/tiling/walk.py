@@ -18,7 +18,7 @@ from lepton_dse.search.tiling.kernels import (
     may_cover,
     tile_bound,
 )
-from lepton_dse.sim.loopnest.counting import ceil_div
+from lepton_dse.search.tiling.rows import FIGURES, loose_row, row_halos
 
 __all__ = ["BLOCK", "FOUND", "bound_chunks", "bound_tiles", "decode", "evaluate_tiles"]
 
@@ -55,6 +55,7 @@ def bound_chunks(
     single: Bools,
     halos: Ints,
     halo_counts: Ints,
+    factors: Floats,
     axis_f: Floats,
     axis_size: Floats,
     masks1: Bools,
@@ -66,7 +67,10 @@ def bound_chunks(
     floors: Floats,
     fixed_energy: Floats,
     inside: Floats,
-    prices: Floats,
+    outer_price: Floats,
+    inner_price: Floats,
+    least_floor: Floats,
+    most_covered: Floats,
     least_fixed: float,
     least_steps: float,
     energies: Floats,
@@ -82,6 +86,8 @@ def bound_chunks(
 
     Parameters
     ----------
+    factors : (3, 3, D, O) float64
+        What each option multiplies into visits, own trips and bytes of each operand.
     axis_f, axis_size : (3, H, O, O) float64
         Of each halo, elements over all tiles and elements of one tile, by the options of its loops.
     offsets : (C,) int64
@@ -102,48 +108,75 @@ def bound_chunks(
         for loop in range(loops - 3, -1, -1):
             index[loop] = rest % option_counts[loop]
             rest //= option_counts[loop]
-        # Running products: over the chunk's fixed loops, with the last but one, and with the last.
-        v, own, size, f = np.ones((3, X)), np.ones((3, X)), np.ones((3, X)), np.ones(X)
+        # Running products of visits, own trips and bytes: over the chunk's fixed loops, and with the last but one.
+        base, outer_base, f = np.ones((3, X)), np.empty((3, X)), np.ones(X)
         for x in range(X):
-            size[0, x] = widths[3] if x == 2 else widths[x]
+            base[2, x] = widths[3] if x == 2 else widths[x]
             for loop in range(loops):
                 if single[x, loop]:
                     f[x] *= extents[loop]
             for loop in range(loops - 2):
-                _extend(x, loop, options[loop, index[loop]], 0, 0, extents, relevant, single, v, own, size)
-        elements, footprint, tile = np.empty(X), np.empty(X), np.empty(loops, np.int64)
+                for part in range(3):
+                    base[part, x] *= factors[part, x, loop, index[loop]]
+        visits, own, footprint, elements = np.empty(X), np.empty(X), np.empty(X), np.empty(X)
+        tile, by_mask = np.empty(loops, np.int64), np.empty(len(masks1))
+        halo_rows, scratch, needs = np.ones((2, X, inner)), np.empty((FIGURES, inner)), np.empty((X, inner))
+        energy_row, cycle_row = np.empty(inner), np.empty(inner)
+        last = np.ascontiguousarray(factors[:, :, loops - 1, :inner])
         found = 0
         for i in range(outer):
             index[loops - 2] = i
             for x in range(X):
-                _extend(x, loops - 2, options[loops - 2, i], 0, 1, extents, relevant, single, v, own, size)
+                for part in range(3):
+                    outer_base[part, x] = base[part, x] * factors[part, x, loops - 2, i]
+            row_halos(loops - 1, index, option_counts, halos, halo_counts, axis_f, axis_size, halo_rows)
+            loose_row(
+                inner,
+                f,
+                outer_base,
+                last,
+                halo_rows,
+                inside,
+                outer_price,
+                inner_price,
+                least_floor,
+                most_covered,
+                least_fixed,
+                least_steps,
+                capacity,
+                bandwidths[2],
+                widths,
+                scratch,
+                needs,
+                energy_row,
+                cycle_row,
+            )
             for j in range(inner):
+                if cost_of(objective, limit, energy_row[j], cycle_row[j]) >= best * (1.0 - SAME):
+                    continue
                 index[loops - 1] = j
                 for x in range(X):
-                    _extend(x, loops - 1, options[loops - 1, j], 1, 2, extents, relevant, single, v, own, size)
-                    elements[x], footprint[x] = f[x], size[2, x]
-                    for h in range(halo_counts[x]):
-                        first, second = halos[x, h, 0], halos[x, h, 1]
-                        column = index[second] if second >= 0 else 0
-                        elements[x] *= axis_f[x, h, index[first], column]
-                        footprint[x] *= axis_size[x, h, index[first], column]
-                bound = loose_bound(
+                    visits[x], own[x] = outer_base[0, x] * last[0, x, j], outer_base[1, x] * last[1, x, j]
+                    footprint[x], elements[x] = needs[x, j], f[x] * halo_rows[0, x, j]
+                loose_bound(
                     objective,
                     limit,
                     elements,
-                    v[2],
-                    own[2],
+                    visits,
+                    own,
                     footprint,
                     inside,
-                    prices,
+                    outer_price,
+                    inner_price,
+                    least_floor,
+                    most_covered,
                     least_fixed,
                     least_steps,
                     capacity,
                     bandwidths,
                     widths,
+                    by_mask,
                 )
-                if bound >= best * (1.0 - SAME):
-                    continue
                 for loop in range(loops):
                     tile[loop] = options[loop, index[loop]]
                 bound = tile_bound(
@@ -151,8 +184,8 @@ def bound_chunks(
                     limit,
                     tile,
                     elements,
-                    v[2],
-                    own[2],
+                    visits,
+                    own,
                     footprint,
                     relevant,
                     masks1,
@@ -164,12 +197,15 @@ def bound_chunks(
                     floors,
                     fixed_energy,
                     energies,
-                    capacity,
                     bandwidths,
                     widths,
-                    prices,
+                    outer_price,
+                    inner_price,
+                    least_floor,
+                    most_covered,
                     least_fixed,
                     least_steps,
+                    by_mask,
                     best,
                 )
                 if bound < best * (1.0 - SAME):
@@ -178,29 +214,6 @@ def bound_chunks(
                         bounds[offsets[position] + found] = bound
                     found += 1
         counts[position] = found
-
-
-@kernel
-def _extend(
-    x: int,
-    loop: int,
-    tile: int,
-    source: int,
-    target: int,
-    extents: Ints,
-    relevant: Bools,
-    single: Bools,
-    v: Floats,
-    own: Floats,
-    size: Floats,
-) -> None:
-    """Multiply one loop's tile into row `target` of the running products, from row `source`."""
-    n = float(ceil_div(extents[loop], tile))
-    if relevant[x, loop]:
-        v[target, x], own[target, x] = v[source, x], own[source, x] * n
-    else:
-        v[target, x], own[target, x] = v[source, x] * n, own[source, x]
-    size[target, x] = size[source, x] * tile if single[x, loop] else size[source, x]
 
 
 @parallel_kernel
@@ -223,7 +236,11 @@ def bound_tiles(
     front_counts: Ints,
     floors: Floats,
     fixed_energy: Floats,
-    prices: Floats,
+    inside: Floats,
+    outer_price: Floats,
+    inner_price: Floats,
+    least_floor: Floats,
+    most_covered: Floats,
     least_fixed: float,
     least_steps: float,
     energies: Floats,
@@ -238,6 +255,26 @@ def bound_tiles(
         decode(numbers[position], option_counts, options, tile)
         elements, visits, own, footprint = np.empty(X), np.empty(X), np.empty(X), np.empty(X)
         describe_tile(tile, extents, relevant, single, halos, halo_counts, widths, elements, visits, own, footprint)
+        by_mask = np.empty(len(masks1))
+        loose_bound(
+            objective,
+            limit,
+            elements,
+            visits,
+            own,
+            footprint,
+            inside,
+            outer_price,
+            inner_price,
+            least_floor,
+            most_covered,
+            least_fixed,
+            least_steps,
+            capacity,
+            bandwidths,
+            widths,
+            by_mask,
+        )
         bounds[position] = tile_bound(
             objective,
             limit,
@@ -256,12 +293,15 @@ def bound_tiles(
             floors,
             fixed_energy,
             energies,
-            capacity,
             bandwidths,
             widths,
-            prices,
+            outer_price,
+            inner_price,
+            least_floor,
+            most_covered,
             least_fixed,
             least_steps,
+            by_mask,
             np.inf,
         )
 
