@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 JOBS ?= 2
 
-.PHONY: demo test setup lint check bench clean
+.PHONY: demo test setup lint bench peers clean
 
 demo: $(STAMP)
 	$(BIN)/lepton demo -o lepton-demo
@@ -31,6 +31,17 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python studies/bench/run.py
+
+# Other tools, each in an environment of its own, run beside this one.
+PEERS := build/peers
+
+peers: $(STAMP) $(PEERS)/scalesim/.stamp
+	$(BIN)/python studies/peers/scalesim.py --python $(PEERS)/scalesim/bin/python
+
+$(PEERS)/scalesim/.stamp:
+	$(PYTHON) -m venv $(PEERS)/scalesim
+	$(PEERS)/scalesim/bin/python -m pip install --quiet --disable-pip-version-check scalesim==3.0.0 'numpy<2'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist lepton-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -264,3 +264,27 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(LeptonError, match=words):
             read_text(path, limit_bytes=50)
+
+
+def test_tiles_of_a_model_from_the_facade() -> None:
+    graph = ld.load(MODEL)
+    levels = (ld.Level("registers", 16, 1e9, 0.1), ld.Level("buffer", 4096, 32, 1.0), ld.Level("memory", 1e9, 8, 50.0))
+    told: list[str] = []
+    found = flow.tile(graph, ld.Hierarchy(8, 8, levels, 1.0), minimize="energy", progress=told.append)
+    assert found.optimal
+    assert told == [name for name, _ in found.layers]
+    small = ld.with_numbers(ld.load_target("google-tpu-v5e"), {"array_rows": 8, "array_columns": 8})
+    assert isinstance(ld.tile(graph, small, minimize="latency"), ld.NetworkTiles)
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "message"),
+    [
+        ("google-tpu-v5e", {"minimize": "area"}, "cannot minimise"),
+        ("amd-zynq-7020", {}, "systolic"),
+        ("google-tpu-v5e", {"format": "float64"}, "arithmetic"),
+    ],
+)
+def test_tiles_for_what_has_none_are_refused(machine: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(LeptonError, match=message):
+        ld.tile(ld.load(MODEL), machine, **options)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def _costs(
     widths = np.array([*(operand.bits / 8 for operand in problem.reads), problem.accumulator_bits / 8])
     final = problem.write.bits / 8
     registers, buffer, _ = hierarchy.levels
-    energies = np.array([level.energy_j_per_byte for level in hierarchy.levels])
+    energies = np.array([[level.energy_of(role) for role in ("x", "w", "y")] for level in hierarchy.levels])
     bandwidths = np.array([level.bandwidth_byte_per_cycle for level in hierarchy.levels])
     every = np.array(list(product(orders(problem, every_order), repeat=2)), np.int64)
     buffers = list(product(*(options(extent, space.tiles) for extent in problem.extents)))
@@ -86,7 +86,9 @@ def _costs(
     for slice_ in sorted(slices(problem, hierarchy, space)):
         units = [options(-(-extent // s), space.tiles) for extent, s in zip(problem.extents, slice_, strict=True)]
         for unit, kept in product(product(*units), registers.residencies()):
-            if bytes_of(unit, kept) > registers.capacity_bytes:
+            parts = [bytes_of(unit, tuple(kept[x] and x == y for x in range(3))) for y in range(3)]
+            shares = [registers.capacity_of(role) for role in ("x", "w", "y")]
+            if sum(parts) > registers.capacity_bytes or any(part > share for part, share in zip(parts, shares, strict=True)):
                 continue
             rows, masks = [], []
             for tile, held in product(buffers, buffer.residencies()):
@@ -112,14 +114,14 @@ def _costs(
             moved = elements * visited * widths
             moved[:, :, 2] = elements[:, :, 2] * (2 * np.maximum(visited[:, :, 2] - 1, 0) * widths[2] + final)
             moved[visited == 0] = 0
-            each = hierarchy.energy_j_per_mac + energies[0] * (resident[:, 0] * widths * [1, 1, 2]).sum(1)
+            each = hierarchy.energy_j_per_mac + (resident[:, 0] * widths * [1, 1, 2] * energies[0]).sum(1)
             energy = problem.iterations * each
             level_bytes = np.zeros((count, 3))
             for x, row in product(range(3), range(3)):
                 amount, inner = moved[:, row, x], row - 1
                 there = resident[:, max(inner, 0) + (inner >= 0) :, x]
                 outer = np.argmax(there, axis=1) + max(inner, 0) + (inner >= 0)
-                energy = energy + amount * (energies[outer] + (energies[inner] if inner >= 0 else 0.0))
+                energy = energy + amount * (energies[outer, x] + (energies[inner, x] if inner >= 0 else 0.0))
                 level_bytes[np.arange(count), outer] += amount
                 if inner >= 0:
                     level_bytes[:, inner] += amount

@@ -85,7 +85,9 @@ def hierarchies(draw: st.DrawFn) -> Hierarchy:
     roles = st.lists(st.sampled_from(["x", "w", "y"]), unique=True).map(tuple)
     capacity = st.sampled_from([0, 1, 2, 4, 6, 9, 16, 40, 1000])
     bandwidth = st.sampled_from([0.5, 2.0, 7.0, 1e9])
-    registers = Level("registers", draw(capacity), 1e9, draw(energy), draw(roles), draw(st.booleans()))
+    own = tuple((role, draw(energy)) for role in draw(roles))
+    part = tuple((role, draw(capacity)) for role in draw(roles))
+    registers = Level("registers", draw(capacity), 1e9, draw(energy), draw(roles), draw(st.booleans()), own, part)
     buffer = Level("buffer", draw(capacity) * 3, draw(bandwidth), draw(energy) * 2, draw(roles), draw(st.booleans()))
     memory = Level("memory", 1e9, draw(bandwidth), draw(energy) * 20 + 1)
     return Hierarchy(draw(st.integers(1, 3)), draw(st.integers(1, 3)), (registers, buffer, memory), draw(energy))
@@ -111,8 +113,12 @@ def equals_enumeration(problem: Problem, hierarchy: Hierarchy, space: MapSpace, 
         assert found.mapping is not None
         # The mapping that is returned costs what is said of it, counted by the general model.
         counted = traffic(problem, named(problem, found.mapping))
-        energy = problem.iterations * hierarchy.energy_j_per_mac + counted.fetched_bytes * hierarchy.levels[0].energy_j_per_byte
-        energy += sum(counted.level_bytes(level.name) * level.energy_j_per_byte for level in hierarchy.levels)
+        energy = problem.iterations * hierarchy.energy_j_per_mac
+        for role, operand in zip(("x", "w", "y"), problem.operands, strict=True):
+            energy += counted.fetched_bytes[operand.name] * hierarchy.levels[0].energy_of(role)
+            for level in hierarchy.levels:
+                for moved in (counted.read_bytes, counted.written_bytes):
+                    energy += moved[level.name].get(operand.name, 0.0) * level.energy_of(role)
         busy = [counted.level_bytes(level.name) / level.bandwidth_byte_per_cycle for level in hierarchy.levels[1:]]
         assert found.energy_j == pytest.approx(energy, rel=1e-9)
         assert found.cycles == pytest.approx(max(counted.steps, *busy), rel=1e-9)
@@ -245,6 +251,9 @@ def test_the_space_is_printed() -> None:
         (replace(MACHINE, levels=(*MACHINE.levels[:2], Level("memory", 1e9, float("nan"), 1.0))), "moves nothing"),
         (replace(MACHINE, levels=(*MACHINE.levels[:2], Level("memory", -1.0, 1.0, 1.0))), "negative"),
         (replace(MACHINE, levels=(*MACHINE.levels[:2], Level("memory", 1.0, 1.0, 1.0, ("z",)))), "'z'"),
+        (replace(MACHINE, levels=(*MACHINE.levels[:2], Level("memory", 1.0, 1.0, 1.0, (), True, (("q", 1.0),)))), "'q'"),
+        (replace(MACHINE, levels=(*MACHINE.levels[:2], Level("memory", 1.0, 1.0, 1.0, (), True, (("x", -1.0),)))), "negative"),
+        (replace(MACHINE, levels=(*MACHINE.levels[:2], Level("m", 9.0, 1.0, 1.0, (), True, (), (("x", 1.0),)))), "by operand"),
     ],
 )
 def test_machines_that_cannot_run_are_refused(machine: Hierarchy, message: str) -> None:

@@ -123,8 +123,8 @@ def test_a_network_without_contractions_is_refused() -> None:
     graph = builder.build([builder.add(ops.Clip(0.0, 6.0), [builder.input("x", (1, 5))], output="y")])
     with pytest.raises(LeptonError, match="no contraction"):
         tile_network(graph, MACHINE, INT8)
+    builder = GraphBuilder("pool")
+    x = builder.input("x", (1, 2, 4, 4))
+    pool = builder.build([builder.add(ops.MaxPool(ops.Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0))), [x], output="y")])
     with pytest.raises(LeptonError, match="contractions"):
-        builder = GraphBuilder("pool")
-        x = builder.input("x", (1, 2, 4, 4))
-        pool = builder.build([builder.add(ops.MaxPool(ops.Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0))), [x], output="y")])
         search_tiles(problem_of(pool, pool.ops[0], INT8), MACHINE)

@@ -106,13 +106,13 @@ def test_traffic_is_that_of_a_machine_that_walks_the_nest(data: st.DataObject) -
     partial = problem.accumulator_bits / 8
     read = {level.name: dict.fromkeys(accesses, 0.0) for level in mapping.levels}
     written = {level.name: dict.fromkeys(accesses, 0.0) for level in mapping.levels}
-    fetched = 0.0
+    fetched = dict.fromkeys(accesses, 0.0)
     for operand in problem.operands:
         access, width, result = accesses[operand.name], operand.bits / 8, operand is problem.write
         chain = [index for index, level in enumerate(mapping.levels) if operand.name in level.resident]
         for inner, outer in zip([-1, *chain], chain, strict=False):
             if inner < 0 and outer == 0:
-                fetched += problem.iterations * (2 * partial if result else width)
+                fetched[operand.name] = problem.iterations * (2 * partial if result else width)
                 continue
             if result and inner < 0:
                 streamed = machine.streamed(access)
@@ -201,7 +201,7 @@ def test_a_product_by_hand() -> None:
     assert found.read_bytes["memory"]["x"] == 4 * 8 * 3
     assert found.written_bytes["memory"]["y"] == 4 * 6 * (1 + 4)  # one partial sum of 4 bytes, one result
     assert found.read_bytes["memory"]["y"] == 4 * 6 * 4
-    assert found.fetched_bytes == 4 * 6 * 8
+    assert found.fetched_bytes == {"x": 0, "w": 4 * 6 * 8, "y": 0}
     assert found.footprint_bytes == {"array": 8, "memory": 32 + 48 + 4 * 24}
 
 

@@ -30,6 +30,10 @@ class Level:
         Operands that may be resident, by role: ``x``, ``w``, ``y``.
     bypass : bool
         Whether each of them may be left out; otherwise all of `keeps` are resident.
+    operand_energy_j_per_byte : tuple of (str, float)
+        By role, where operands have memories of their own in the level; `energy_j_per_byte` for the others.
+    operand_capacity_bytes : tuple of (str, float)
+        The most that an operand may fill of level 0, by role, besides what all share.
     """
 
     name: str
@@ -38,6 +42,16 @@ class Level:
     energy_j_per_byte: float
     keeps: tuple[str, ...] = ROLES
     bypass: bool = True
+    operand_energy_j_per_byte: tuple[tuple[str, float], ...] = ()
+    operand_capacity_bytes: tuple[tuple[str, float], ...] = ()
+
+    def energy_of(self, role: str) -> float:
+        """Joules a byte of one operand."""
+        return dict(self.operand_energy_j_per_byte).get(role, self.energy_j_per_byte)
+
+    def capacity_of(self, role: str) -> float:
+        """The most bytes of one operand."""
+        return min(self.capacity_bytes, dict(self.operand_capacity_bytes).get(role, self.capacity_bytes))
 
     def residencies(self) -> tuple[tuple[bool, ...], ...]:
         """Every choice of what is resident, by role; everything first."""
@@ -78,10 +92,14 @@ class Hierarchy:
         for level in self.levels:
             if not level.bandwidth_byte_per_cycle > 0:
                 raise LeptonError(f"level '{level.name}' moves nothing", fix="give it a bandwidth above 0")
-            figures = (level.capacity_bytes, level.energy_j_per_byte, self.energy_j_per_mac)
+            own = [figure for _, figure in (*level.operand_energy_j_per_byte, *level.operand_capacity_bytes)]
+            figures = (level.capacity_bytes, level.energy_j_per_byte, self.energy_j_per_mac, *own)
             if any(math.isnan(figure) or figure < 0 for figure in figures):
-                raise LeptonError(
-                    f"level '{level.name}' has a negative or undefined figure", fix="capacities and energies are 0 or more"
-                )
-            if unknown := set(level.keeps) - set(ROLES):
-                raise LeptonError(f"level '{level.name}' keeps '{min(unknown)}'", fix=f"operands are {', '.join(ROLES)}")
+                fix = "capacities and energies are 0 or more"
+                raise LeptonError(f"level '{level.name}' has a negative or undefined figure", fix=fix)
+            if level.operand_capacity_bytes and level is not self.levels[0]:
+                fix = "only registers may be parted among operands"
+                raise LeptonError(f"level '{level.name}' has capacities by operand", fix=fix)
+            named = {role for role, _ in (*level.operand_energy_j_per_byte, *level.operand_capacity_bytes)}
+            if unknown := (set(level.keeps) | named) - set(ROLES):
+                raise LeptonError(f"level '{level.name}' names '{min(unknown)}'", fix=f"operands are {', '.join(ROLES)}")

@@ -8,7 +8,7 @@ T_d       buffer tile of loop d; n_d = ceil(B_d / T_d) tiles
 A_d       register tile of the whole array; S_d slice of a step
 f, v      elements over all distinct tiles, and visits of each (:mod:`lepton_dse.sim.loopnest.traffic`)
 g(x,f,v)  bytes both ways: ``f v w_x`` for a read operand, ``f (2 (v - 1) w_acc + w_y)`` for the result
-e_l       joules a byte at level l; a byte from level q to level p costs e_p + e_q
+e_l       joules a byte at level l, by operand; a byte from level q to level p costs e_p + e_q
 ========  ===========================================================================================================
 
 A loop order matters only through the operand it leaves in place: the one whose irrelevant loops stand innermost (``stay`` of
@@ -307,22 +307,22 @@ def array_bound(
     moving_energy, moving_shared, moving_memory = fixed_energy, 0.0, 0.0
     for x in range(X):
         if buffered[x]:
-            energy += entering[x] * (energies[1] + energies[2])
+            energy += entering[x] * (energies[1, x] + energies[2, x])
             shared += entering[x]
             memory += entering[x]
         if kept[x] and (x == stay or covered[x]):
             key |= 1 << x
             moved = entering[x] if covered[x] else revisited[x]
             if buffered[x]:
-                energy += moved * (energies[0] + energies[1])
+                energy += moved * (energies[0, x] + energies[1, x])
                 shared += moved
             else:
-                energy += moved * (energies[0] + energies[2])
+                energy += moved * (energies[0, x] + energies[2, x])
                 memory += moved
         else:
             # The buffer's tile limits the register tile: no operand is visited less often than the buffer's tiles are.
             moved = max(floor[x], revisited[x])
-            moving_energy += moved * ((energies[1] if buffered[x] else energies[2]) + (energies[0] if kept[x] else 0.0))
+            moving_energy += moved * ((energies[1, x] if buffered[x] else energies[2, x]) + (energies[0, x] if kept[x] else 0.0))
             if buffered[x]:
                 moving_shared += moved
             else:
@@ -429,7 +429,7 @@ def tile_bound(
             for r in range(len(masks0)):
                 energy, saved = outer + fixed_energy[r], 0.0
                 for x in range(X):
-                    price = inner_price[x, m] + (energies[0] if masks0[r, x] else 0.0)
+                    price = inner_price[x, m] + (energies[0, x] if masks0[r, x] else 0.0)
                     moving = max(floors[r, x], revisited[x]) * price
                     if masks0[r, x] and covered[r, x]:
                         energy += entering[x] * price
@@ -509,16 +509,16 @@ def exact_cost(
             v = v0
             f = operand_elements(x, tile, slice_, extents, single, halos, halo_counts)
         moved = moved_bytes(x, f, v, widths)
-        inner_energy = energies[0] if registers[x] else 0.0
+        inner_energy = energies[0, x] if registers[x] else 0.0
         if buffer[x]:
             entering = moved_bytes(
                 x, operand_elements(x, extents, tile, extents, single, halos, halo_counts), outer_visits, widths
             )
-            energy += moved * (inner_energy + energies[1]) + entering * (energies[1] + energies[2])
+            energy += moved * (inner_energy + energies[1, x]) + entering * (energies[1, x] + energies[2, x])
             shared += moved + entering
             memory += entering
         else:
-            energy += moved * (inner_energy + energies[2])
+            energy += moved * (inner_energy + energies[2, x])
             memory += moved
     cycles = max(steps, memory / bandwidths[2], shared / bandwidths[1])
     result[0], result[1], result[2] = energy, cycles, steps

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.search.tiling import kernels, walk
-from lepton_dse.search.tiling.hierarchy import Hierarchy
+from lepton_dse.search.tiling.hierarchy import ROLES, Hierarchy
 from lepton_dse.search.tiling.space import MapSpace, Objective, tile_options
 from lepton_dse.search.tiling.units import UnitChoices, unit_choices
 from lepton_dse.sim.loopnest import Problem
@@ -56,13 +56,13 @@ class Prepared:
         if self.total >= _MOST_TILES:
             raise LeptonError(f"{self.total:.3g} tiles of '{problem.write.name}'", fix="use divisor tiles, or split it")
         self.widths = np.array([*(operand.bits / 8 for operand in problem.operands), problem.accumulator_bits / 8])
-        self.energies = np.array([level.energy_j_per_byte for level in hierarchy.levels])
+        self.energies = np.array([[level.energy_of(role) for role in ROLES] for level in hierarchy.levels])
         self.bandwidths = np.array([level.bandwidth_byte_per_cycle for level in hierarchy.levels])
         self.capacity = hierarchy.levels[1].capacity_bytes
         self.masks0 = np.array(hierarchy.levels[0].residencies(), np.bool_)
         self.masks1 = np.array(hierarchy.levels[1].residencies(), np.bool_)
         fetched = np.array([self.widths[0], self.widths[1], 2 * self.widths[3]])
-        each = hierarchy.energy_j_per_mac + (self.masks0 * fetched).sum(1) * self.energies[0]
+        each = hierarchy.energy_j_per_mac + (self.masks0 * fetched * self.energies[0]).sum(1)
         self.fixed: Floats = np.asarray(float(problem.iterations) * each)
         self.choices = unit_choices(self.problem, self.packed, hierarchy, space)
         if len(self.choices.slices):
@@ -91,8 +91,8 @@ class Prepared:
         Then least bytes of a moving operand, most bytes of one in a register tile, least fixed energy, least steps.
         """
         inside = np.ascontiguousarray(self.masks1.T, np.float64)
-        outer = np.where(inside > 0, self.energies[2] + self.energies[1], 0.0)
-        inner = np.where(inside > 0, self.energies[1], self.energies[2])
+        outer = np.where(inside > 0, (self.energies[2] + self.energies[1])[:, None], 0.0)
+        inner = np.where(inside > 0, self.energies[1][:, None], self.energies[2][:, None])
         return inside, outer, inner, self.floors.min(0), self.most.max(0), float(self.fixed.min()), float(self.steps.min())
 
     def array(self) -> tuple[Any, ...]:
@@ -162,7 +162,7 @@ class Prepared:
             if not len(steps):
                 continue
             moving = ~(kept & (key >> np.arange(3) & 1).astype(np.bool_))
-            price = self.energies[np.where(buffered, 1, 2)] + np.where(kept, self.energies[0], 0.0)
+            price = self.energies[np.where(buffered, 1, 2), np.arange(3)] + np.where(kept, self.energies[0], 0.0)
             energy = self.fixed[r] + (moved * price)[:, moving].sum(1)
             shared = moved[:, moving & buffered].sum(1) / self.bandwidths[1]
             memory = moved[:, moving & ~buffered].sum(1) / self.bandwidths[2]

@@ -244,10 +244,13 @@ class _Search:
         )
         # Among mappings of equal cost this one's other figures may be less than the class of its loop order says.
         counted = traffic(problem, mapping)
-        energy = problem.iterations * self.hierarchy.energy_j_per_mac + counted.fetched_bytes * registers.energy_j_per_byte
+        energy = problem.iterations * self.hierarchy.energy_j_per_mac
         cycles = float(counted.steps)
-        for level in (registers, buffer, memory):
-            energy += counted.level_bytes(level.name) * level.energy_j_per_byte
+        for role, name in zip(ROLES, names, strict=True):
+            energy += counted.fetched_bytes[name] * registers.energy_of(role)
+            for level in (registers, buffer, memory):
+                passed = counted.read_bytes[level.name].get(name, 0.0) + counted.written_bytes[level.name].get(name, 0.0)
+                energy += passed * level.energy_of(role)
         for level in (buffer, memory):
             cycles = max(cycles, counted.level_bytes(level.name) / level.bandwidth_byte_per_cycle)
         certificate = self._certificate(float(value), min(bound, float(value)))
@@ -258,15 +261,21 @@ class _Search:
         prepared, (registers, buffer, _) = self.prepared, self.hierarchy.levels
         widths = prepared.widths[[0, 1, 3]]
         if not len(prepared.choices.slices):
-            level, need = registers, float((prepared.masks0 * widths).sum(1).min())
+            level, bound = registers, registers.capacity_bytes
+            need = float((prepared.masks0 * widths).sum(1).min())
+            if need <= bound:  # then an operand does not fit its own part
+                kept = [(role, width) for role, width in zip(ROLES, widths, strict=True) if role in registers.keeps]
+                parts = [(float(width), registers.capacity_of(role)) for role, width in kept]
+                need, bound = max(parts, key=lambda part: part[0] - part[1])
         elif math.isfinite(self.limit):
             levers: tuple[str, ...] = ("allow more time", "choose a larger array")
             what = f"{prepared.problem.write.name} in the time given"
             violation = Violation(what=what, demand=float(prepared.steps.min()), bound=self.limit, unit="cycle", levers=levers)
             return TileResult(None, 0.0, 0.0, 0.0, "", "", self._certificate(0.0, 0.0), prepared.total, violation)
         else:
-            level, need = buffer, float((prepared.masks1 * widths).sum(1).min())
+            level, bound = buffer, buffer.capacity_bytes
+            need = float((prepared.masks1 * widths).sum(1).min())
         levers = (f"enlarge {level.name}", "let operands bypass it", "use narrower formats")
         what = f"the smallest tile in {level.name}"
-        violation = Violation(what=what, demand=need, bound=level.capacity_bytes, unit="B", levers=levers)
+        violation = Violation(what=what, demand=need, bound=bound, unit="B", levers=levers)
         return TileResult(None, 0.0, 0.0, 0.0, "", "", self._certificate(0.0, 0.0), prepared.total, violation)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.jit import kernel
-from lepton_dse.search.tiling.hierarchy import Hierarchy
+from lepton_dse.search.tiling.hierarchy import ROLES, Hierarchy
 from lepton_dse.search.tiling.space import MapSpace, tile_options
 from lepton_dse.sim.loopnest import Problem
 from lepton_dse.sim.loopnest.packing import PackedProblem
@@ -63,8 +63,9 @@ def unit_choices(problem: Problem, packed: PackedProblem, hierarchy: Hierarchy, 
         for resident in hierarchy.levels[0].residencies():
             mask = np.array(resident, np.bool_)
             capacity = hierarchy.levels[0].capacity_bytes
+            shares = np.array([hierarchy.levels[0].capacity_of(role) for role in ROLES])
             for tile in _register_tiles(
-                table, counts, mask, widths, capacity, uneven, packed.single, packed.halos, packed.halo_counts
+                table, counts, mask, widths, capacity, shares, uneven, packed.single, packed.halos, packed.halo_counts
             ):
                 array = np.minimum(slice_ * tile, packed.extents)
                 found.append((slice_, array, resident))
@@ -124,6 +125,7 @@ def _register_tiles(
     mask: NDArray[np.bool_],
     widths: NDArray[np.float64],
     capacity: float,
+    shares: NDArray[np.float64],
     uneven: NDArray[np.bool_],
     single: NDArray[np.bool_],
     halos: Ints,
@@ -140,14 +142,14 @@ def _register_tiles(
     while True:
         for loop in range(loops):
             tile[loop] = table[loop, index[loop]]
-        fits = _bytes(tile, mask, widths, single, halos, halo_counts) <= capacity
+        fits = _fits(tile, mask, widths, capacity, shares, single, halos, halo_counts)
         if fits:
             maximal = True
             for loop in range(loops):
                 if uneven[loop] or index[loop] + 1 == counts[loop]:
                     continue
                 tile[loop] = table[loop, index[loop] + 1]
-                if _bytes(tile, mask, widths, single, halos, halo_counts) <= capacity:
+                if _fits(tile, mask, widths, capacity, shares, single, halos, halo_counts):
                     maximal = False
                 tile[loop] = table[loop, index[loop]]
                 if not maximal:
@@ -178,11 +180,21 @@ def _register_tiles(
 
 
 @kernel
-def _bytes(
-    tile: Ints, mask: NDArray[np.bool_], widths: NDArray[np.float64], single: NDArray[np.bool_], halos: Ints, halo_counts: Ints
-) -> float:
+def _fits(
+    tile: Ints,
+    mask: NDArray[np.bool_],
+    widths: NDArray[np.float64],
+    capacity: float,
+    shares: NDArray[np.float64],
+    single: NDArray[np.bool_],
+    halos: Ints,
+    halo_counts: Ints,
+) -> bool:
     total = 0.0
     for x in range(len(mask)):
         if mask[x]:
-            total += widths[x] * footprint_elements(x, tile, single, halos, halo_counts)
-    return total
+            size = widths[x] * footprint_elements(x, tile, single, halos, halo_counts)
+            if size > shares[x]:
+                return False
+            total += size
+    return total <= capacity

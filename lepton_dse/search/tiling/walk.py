@@ -509,12 +509,12 @@ def _choice_bound(
         else:
             amount = max(amount, revisited[x])
         if buffered[x]:
-            energy += amount * energies[1] + entering[x] * (energies[1] + energies[2])
+            energy += amount * energies[1, x] + entering[x] * (energies[1, x] + energies[2, x])
             shared += amount + entering[x]
             memory += entering[x]
         else:
-            energy += amount * energies[2]
+            energy += amount * energies[2, x]
             memory += amount
         if kept[x]:
-            energy += amount * energies[0]
+            energy += amount * energies[0, x]
     return cost_of(objective, limit, energy, max(steps, memory / bandwidths[2], shared / bandwidths[1]))

@@ -248,7 +248,7 @@ class Traffic:
         Steps of the arithmetic, each one slice.
     read_bytes, written_bytes : mapping of level to mapping of operand to float
         Out of and into each level, at its side; level 0's own operand fetches are `fetched_bytes`.
-    fetched_bytes : float
+    fetched_bytes : mapping of operand to float
         What the arithmetic reads and writes at level 0: every operand kept there once an iteration, the result twice.
     footprint_bytes : mapping of level to float
         Of all operands that a level keeps, results at the accumulator's width.
@@ -257,7 +257,7 @@ class Traffic:
     steps: int
     read_bytes: MappingType[str, MappingType[str, float]]
     written_bytes: MappingType[str, MappingType[str, float]]
-    fetched_bytes: float
+    fetched_bytes: MappingType[str, float]
     footprint_bytes: MappingType[str, float]
 
     def level_bytes(self, level: str) -> float:
@@ -302,7 +302,7 @@ def _bytes(
     partial = problem.accumulator_bits / 8
     read: dict[str, dict[str, float]] = {level.name: {} for level in levels}
     written: dict[str, dict[str, float]] = {level.name: {} for level in levels}
-    fetched = 0.0
+    fetched = {operand.name: 0.0 for operand in problem.operands}
     footprint = dict.fromkeys(read, 0.0)
     result = len(problem.reads)
 
@@ -313,7 +313,7 @@ def _bytes(
     for x, operand in enumerate(problem.operands):
         width = operand.bits / 8
         if resident[0, x]:
-            fetched += problem.iterations * (2 * partial if x == result else width)
+            fetched[operand.name] = problem.iterations * (2 * partial if x == result else width)
         for row in range(len(levels)):
             if visited[row, x] == 0:
                 continue
