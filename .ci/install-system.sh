@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs the system tools that the demo and the tests run: a C++ compiler, make, perl, Icarus Verilog and Yosys.
+# Installs the system tools that the demo and the tests run: C and C++ compilers, make, perl, Icarus Verilog, Yosys and Valgrind.
 # Does nothing where they are present; without root it says what to install and goes on, since everything else works.
 set -eu
 missing=""
-for pair in g++:g++ make:make perl:perl iverilog:iverilog yosys:yosys cmake:cmake; do
+for pair in gcc:gcc nm:binutils g++:g++ valgrind:valgrind make:make perl:perl iverilog:iverilog yosys:yosys cmake:cmake; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -n "$missing" ] || exit 0

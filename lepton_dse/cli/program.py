@@ -154,6 +154,17 @@ def validate(
     validation.validate(suites or [], data, rows=rows, as_json=json)
 
 
+@app.command()
+def calibrate(
+    output: Annotated[Path | None, typer.Option("-o", help="The .toml file to write; the target 'host' by default.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds of every measurement; the best counts.")] = 10,
+) -> None:
+    """Measure this host's arithmetic and memory and write its hardware model."""
+    from lepton_dse.cli import calibration
+
+    calibration.calibrate(output, rounds=rounds)
+
+
 def _finish(ok: bool) -> None:
     """Exit 1 where a check failed or nothing is feasible."""
     if not ok:

@@ -47,6 +47,12 @@ class Family(Enum):
     XC7 = "xc7"
     ECP5 = "ecp5"
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        """Refuse a fabric whose resource formulas no synthesis has checked."""
+        known = ", ".join(family.value for family in cls)
+        raise LeptonError(f"no resource formulas for the fabric '{value}'", fix=f"choose a device of {known}")
+
 
 class MemoryStyle(Enum):
     """What a memory is made of."""

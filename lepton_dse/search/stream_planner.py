@@ -60,6 +60,11 @@ def plan_stream(graph: LoweredGraph, target: FpgaTarget, objective: str) -> tupl
     tuple of Folding
         One a layer; empty where nothing fits.
     """
+    checked = [family.value for family in rtl.Family]
+    if target.fabric not in checked:
+        what = f"resource formulas for the fabric {target.fabric} of {target.name}"
+        levers = (f"choose a device of {' or '.join(checked)}",)
+        return _refused(target, (Violation(what=what, demand=1, bound=0, unit="family", levers=levers),)), ()
     chain = stream_chain(graph)
     if not isinstance(chain, Chain):
         return _refused(target, chain), ()

@@ -31,8 +31,8 @@ class FpgaTarget(BaseTarget):
     """An FPGA: fabric resources, what one block holds, and the clock that designs are planned for."""
 
     family: Literal["fpga"]
-    fabric: Literal["xc7", "ecp5"]
-    """Synthesis family whose mapping rules hold."""
+    fabric: Literal["xc7", "ecp5", "xcup", "versal", "ice40"]
+    """Synthesis family whose mapping rules hold. Streaming designs are planned for those that the RTL library has formulas of."""
     clock_hz: Rate
     """Clock that predicted seconds assume."""
     lut: Quantity

@@ -28,7 +28,7 @@ from lepton_dse.targets import TpuTarget, load_target
 from lepton_dse.validate.figures import figures
 from lepton_dse.validate.protocol import Context, Suite, SuiteResult, row, score
 
-__all__ = ["SUITES", "layer_shape", "predicted_tops"]
+__all__ = ["SUITES", "layer_extents", "layer_shape", "predicted_tops"]
 
 TARGET = "google-tpu-v1"
 UNSCORED = {
@@ -78,6 +78,22 @@ def layer_shape(weights: float, occupied: float, size: int = 256) -> tuple[int, 
     return round(shrunk * deep * size), round(shrunk * across * size)
 
 
+def layer_extents(entry: dict[str, str]) -> tuple[int, int, float, float]:
+    """K and N of every layer of an application, and M of its fully connected and of its convolutional layers.
+
+    Parameters
+    ----------
+    entry : dict
+        A row of the figures.
+    """
+    dense, conv = int(entry["fc"]), int(entry["conv"])
+    weights, intensity = float(entry["weights_million"]) * 1e6, float(entry["macs_per_weight_byte"])
+    layers = dense + conv
+    k, n = layer_shape(weights / layers, float(entry["useful_macs"]) / float(entry["array_active"]))
+    dense_m = _FC_INTENSITY.get(entry["app"], intensity)
+    return k, n, dense_m, (intensity * layers - dense_m * dense) / conv if conv else 0.0
+
+
 def predicted_tops(entry: dict[str, str], target: TpuTarget) -> float:
     """Operations a second, two a multiply-accumulate, in units of 10**12.
 
@@ -90,12 +106,7 @@ def predicted_tops(entry: dict[str, str], target: TpuTarget) -> float:
     """
     app = entry["app"]
     dense, conv, vector, pool = (int(entry[name]) for name in ("fc", "conv", "vector", "pool"))
-    weights = float(entry["weights_million"]) * 1e6
-    intensity = float(entry["macs_per_weight_byte"])
-    layers = dense + conv
-    k, n = layer_shape(weights / layers, float(entry["useful_macs"]) / float(entry["array_active"]))
-    dense_m = _FC_INTENSITY.get(app, intensity)
-    conv_m = (intensity * layers - dense_m * dense) / conv if conv else 0.0
+    k, n, dense_m, conv_m = layer_extents(entry)
     precision = Precision.parse("w8a16" if app.startswith("LSTM") else "int8")
     chip, bits = chip_of(target, precision), precision.activations.bits
     seconds = 0.0
@@ -104,7 +115,7 @@ def predicted_tops(entry: dict[str, str], target: TpuTarget) -> float:
             product = matrix_product(round(m), n, k, x_bits=bits, y_bits=bits)
             seconds += count * search_product(product, chip).price.total_s
     seconds += (vector * dense_m + pool * conv_m) * n / vector_rate(target)
-    return 2.0 * intensity * weights / seconds / 1e12
+    return 2.0 * float(entry["macs_per_weight_byte"]) * float(entry["weights_million"]) * 1e6 / seconds / 1e12
 
 
 def _run(suite: Suite, context: Context) -> SuiteResult:
