@@ -35,8 +35,14 @@ bench: $(STAMP)
 # Other tools, each in an environment of its own, run beside this one.
 PEERS := build/peers
 
-peers: $(STAMP) $(PEERS)/scalesim/.stamp
+peers: $(STAMP) $(PEERS)/scalesim/.stamp $(PEERS)/zigzag/.stamp
 	$(BIN)/python studies/peers/scalesim.py --python $(PEERS)/scalesim/bin/python
+	$(BIN)/python studies/peers/zigzag.py --python $(PEERS)/zigzag/bin/python
+
+$(PEERS)/zigzag/.stamp:
+	$(PYTHON) -m venv $(PEERS)/zigzag
+	$(PEERS)/zigzag/bin/python -m pip install --quiet --disable-pip-version-check zigzag-dse==3.9.1 six
+	touch $@
 
 $(PEERS)/scalesim/.stamp:
 	$(PYTHON) -m venv $(PEERS)/scalesim
