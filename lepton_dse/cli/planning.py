@@ -11,9 +11,10 @@ from lepton_dse.cli.console import out, print_json, progress
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.importers import load_model
-from lepton_dse.report.tables import accuracy_table, cost_table, op_cost_table, plan_table, resource_table, stage_table
+from lepton_dse.report.tables import accuracy_table, cost_table, evidence, op_cost_table, plan_table, resource_table, stage_table
 from lepton_dse.report.text import seconds
 from lepton_dse.search.levers import levers
+from lepton_dse.sim.energy import power_note
 from lepton_dse.targets import FpgaTarget, load_target, target_names
 
 __all__ = ["PlanArguments", "cost", "explain", "plan"]
@@ -35,8 +36,10 @@ def cost(model: Path, names: list[str], *, every: bool, format: str, batch: int,
     else:
         console = out()
         console.print(cost_table(f"{graph.name}, {format}, batch {batch}", reports))
-        for report in reports if ops else ():
+        for report, target in zip(reports, targets, strict=True) if ops else ():
             console.print(op_cost_table(report))
+            if (note := power_note(report, target)) is not None:
+                console.print(str(note))
     return any(report.feasible for report in reports)
 
 
@@ -118,7 +121,7 @@ def explain(path: Path) -> bool:
         for violation in report.violations:
             console.print(f"  {violation}")
         return False
-    console.print(f"Latency {seconds(report.latency_s)}, bound by {report.bound_by}; evidence: {report.evidence.value}")
+    console.print(f"Latency {seconds(report.latency_s)}, bound by {report.bound_by}; evidence: {evidence(report)}")
     if report.search is not None:
         proof = "the optimum of the space" if report.search.optimal else f"at most {100 * report.search.gap:.1f}% from the bound"
         console.print(f"{report.search.objective}: {report.search.best:g}, {proof}")

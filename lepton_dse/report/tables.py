@@ -18,6 +18,7 @@ __all__ = [
     "accuracy_table",
     "checks_table",
     "cost_table",
+    "evidence",
     "op_cost_table",
     "ops_table",
     "plan_table",
@@ -66,8 +67,9 @@ def ops_table(graph: Graph) -> Table:
 
 
 def cost_table(title: str, reports: Sequence[CostReport]) -> Table:
-    """Predicted cost of one model on several targets."""
-    table = _table(title, "target", "latency", "throughput", "energy", "peak memory", "bound by", "evidence", "fits")
+    """Predicted cost of one model on several targets; evidence is that of the latency, energy is never checked."""
+    headings = ("latency", "throughput", "energy (unchecked)", "peak memory", "bound by", "evidence of latency", "fits")
+    table = _table(title, "target", *headings)
     for report in reports:
         table.add_row(
             report.target,
@@ -76,19 +78,25 @@ def cost_table(title: str, reports: Sequence[CostReport]) -> Table:
             "-" if report.energy_j is None else joules(report.energy_j),
             scaled(report.peak_bytes, "B"),
             report.bound_by,
-            report.evidence.value,
+            evidence(report),
             "yes" if report.feasible else f"no: {_lacking(report.violations[0])}",
         )
     return table
 
 
+def evidence(report: CostReport) -> str:
+    """How the latency is known, with the mean error of the suite that holds it."""
+    return report.evidence.value if report.band is None else f"{report.evidence.value}, {report.band.mape_pct:.1f}%"
+
+
 def op_cost_table(report: CostReport) -> Table:
     """Operations of one cost report, the costliest first."""
-    table = _table(f"Operations on {report.target}", "op", "kind", "MACs", "latency", "share", "of peak", "bound by")
+    table = _table(f"Operations on {report.target}", "op", "kind", "MACs", "latency", "share", "of peak", "bound by", "energy")
     total = sum(op.latency_s for op in report.ops) or 1.0
     for op in sorted(report.ops, key=lambda entry: -entry.latency_s):
         part, peak = share(op.latency_s / total), share(op.utilization)
-        table.add_row(op.name, op.kind, count(op.macs), seconds(op.latency_s), part, peak, op.bound_by)
+        energy = "-" if op.energy_j is None else joules(op.energy_j)
+        table.add_row(op.name, op.kind, count(op.macs), seconds(op.latency_s), part, peak, op.bound_by, energy)
     return table
 
 

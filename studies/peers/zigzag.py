@@ -2,20 +2,20 @@
 
 python studies/peers/zigzag.py [--python build/peers/zigzag/bin/python] [--quick]
 
-ZigZag runs in an environment of its own, which needs: zigzag-dse==3.9.1 six. Its machine: 32 x 32 units, K and C unrolled; 128 B of weights
-and 2 B of sums in each unit; 2 MB for activations and sums; DRAM of 64 bits a cycle. Four figures a layer, for energy and for
-energy times latency:
+ZigZag runs in an environment of its own (zigzag-dse==3.9.1 six). Its machine: 32 x 32 units, K and C unrolled; 128 B of
+weights and 2 B of sums in each unit; 2 MB for activations and sums; DRAM of 64 bits a cycle. Four figures a layer, for energy and
+for energy times latency:
 
 - ZigZag's best mapping, priced by ZigZag;
 - the same mapping, priced by our traffic model with ZigZag's joules for reads and writes: do the models agree?
 - our proved optimum, its loop order evaluated inside ZigZag, which places the loops in its memories by itself;
 - our proved optimum, priced by our model.
 
-ZigZag adds the time of the first loads and last stores to that of the steps, ours counts transfers as overlapped and takes the most:
-hence the lower products of energy and latency. Both count the same steps, which is asserted.
+ZigZag adds the time of the first loads and last stores to that of the steps, ours counts transfers as overlapped and takes the
+most: hence the lower products of energy and latency. Both count the same steps, which is asserted.
 
-Ours gives all operands the same tile in a level, ZigZag each its own; ours takes ceil-distinct or divisor tiles, here divisors, since
-ZigZag's orders are made of factors. Times are those of the calls alone, without imports and compilation, one after another.
+Ours gives all operands the same tile in a level, ZigZag each its own; ours takes ceil-distinct or divisor tiles, here divisors,
+since ZigZag's orders are made of factors. Times are those of the calls alone, without imports and compilation, one after another.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ inputs = os.path.join(os.path.dirname(zigzag.__file__), "inputs")
 folder = tempfile.mkdtemp()
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+hardware = os.path.join(inputs, "hardware", "tpu_like.yaml")
 for line in sys.stdin:
     question = json.loads(line)
     mapping = yaml.safe_load(open(os.path.join(inputs, "mapping", "tpu_like.yaml")))[:1]
@@ -108,15 +109,15 @@ for line in sys.stdin:
         mapping[0]["spatial_mapping"] = {axis: [f"{dim}, {size}"] for axis, (dim, size) in question["spatial"].items()}
     path = os.path.join(folder, "mapping.yaml")
     yaml.safe_dump(mapping, open(path, "w"))
+    options = dict(opt=question["objective"], dump_folder=folder, loma_show_progress_bar=False)
     begin = time.perf_counter()
-    energy, latency, found = get_hardware_performance_zigzag([question["layer"]], os.path.join(inputs, "hardware", "tpu_like.yaml"), path,
-        opt=question["objective"], dump_folder=folder, loma_show_progress_bar=False)
+    energy, latency, found = get_hardware_performance_zigzag([question["layer"]], hardware, path, **options)
     seconds = time.perf_counter() - begin
     cost = found[0][1][0][0]
-    loops = {str(op): [[[str(dim), int(size)] for dim, size in level] for level in levels]
-        for op, levels in cost.mapping.temporal_mapping.mapping_dic_origin.items()}
-    answer = dict(energy=energy, latency=latency, seconds=seconds, loops=loops, steps=cost.ideal_temporal_cycle, stall=cost.stall_slack_comb,
-        onload=cost.data_onloading_cycle, offload=cost.data_offloading_cycle, drain=cost.systolic_drain_cycle)
+    loops = {}
+    for operand, levels in cost.mapping.temporal_mapping.mapping_dic_origin.items():
+        loops[str(operand)] = [[[str(dim), int(size)] for dim, size in level] for level in levels]
+    answer = dict(energy=energy, latency=latency, seconds=seconds, loops=loops, steps=cost.ideal_temporal_cycle)
     print(json.dumps(answer), file=answers, flush=True)
 """
 
