@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.errors import LeptonError
-from lepton_dse.search.tiling import kernels, walk
+from lepton_dse.search.tiling import bounds, walk
 from lepton_dse.search.tiling.hierarchy import ROLES, Hierarchy
 from lepton_dse.search.tiling.space import MapSpace, Objective, tile_options
 from lepton_dse.search.tiling.units import UnitChoices, unit_choices
@@ -115,7 +115,7 @@ class Prepared:
         groups = rows[choices.resident @ _RESIDENCY_CODE]
         moved, steps = np.empty((len(groups), 3)), np.empty(len(groups))
         arrays = (packed.extents, packed.relevant, packed.single, packed.halos, packed.halo_counts)
-        kernels.moving_bounds(
+        bounds.moving_bounds(
             choices.slices, choices.tiles, choices.resident, *arrays, self._least_axes(), self.widths, moved, steps
         )
         order = np.lexsort((np.arange(len(groups)), moved.sum(1), groups))
@@ -130,7 +130,7 @@ class Prepared:
             tiles = self.choices.tiles[start:stop]
             self.largest[r] = tiles.max(0, initial=0)
             self.floors[r] = self.moved[start:stop].min(0, initial=np.inf)
-            kernels.largest_footprints(tiles, packed.single, packed.halos, packed.halo_counts, self.widths, self.most[r])
+            bounds.largest_footprints(tiles, packed.single, packed.halos, packed.halo_counts, self.widths, self.most[r])
 
     def _least_axes(self) -> Ints:
         """For each halo and pair of register tiles that occurs, the least elements of its axis over all buffer tiles."""
@@ -144,7 +144,7 @@ class Prepared:
                 needed = np.zeros((most_p, most_r), np.bool_)
                 for tiles in (choices.slices, choices.tiles):
                     needed[tiles[:, first], tiles[:, second] if second >= 0 else 1] = True
-                kernels.least_axes(x, h, needed, packed.extents, self.options, self.counts, packed.halos, least[x, h])
+                bounds.least_axes(x, h, needed, packed.extents, self.options, self.counts, packed.halos, least[x, h])
         return least
 
     def _fronts(self, whole: bool) -> None:

@@ -1,7 +1,7 @@
 """The quick bound for a whole row of buffer tiles at once, written so that a compiler computes several tiles in one instruction.
 
 A row is all options of the last loop under fixed ones of the others. :func:`loose_row` is
-:func:`~lepton_dse.search.tiling.kernels.loose_bound` with the loop over tiles innermost.
+:func:`~lepton_dse.search.tiling.bounds.loose_bound` with the loop over tiles innermost.
 """
 
 from __future__ import annotations

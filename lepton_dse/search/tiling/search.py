@@ -1,6 +1,6 @@
 """The tile search: branch and bound over the buffer's tiles, with the array's best choices bounded once for all of them.
 
-1. Every choice of the array is listed once with the least traffic that it causes (:mod:`.units`, :mod:`.kernels`), and for each
+1. Every choice of the array is listed once with the least traffic that it causes (:mod:`.units`, :mod:`.bounds`), and for each
    residency and each set of operands that stay in place a front of least energy and least cycles is kept.
 2. A sparse sample of buffer tiles, and a descent from the best of them, gives a first best.
 3. All buffer tiles are bounded; those that may beat the best are evaluated exactly, least bound first, in blocks of fixed
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.plan import Mapping, SearchResult, Unroll, Violation
-from lepton_dse.search.tiling import kernels, walk
+from lepton_dse.search.tiling import costs, walk
 from lepton_dse.search.tiling.hierarchy import ROLES, Hierarchy
 from lepton_dse.search.tiling.prepare import Prepared
 from lepton_dse.search.tiling.space import MapSpace, Objective
@@ -32,7 +32,7 @@ __all__ = ["TileResult", "search_tiles"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_CODES = {Objective.LATENCY: kernels.LATENCY, Objective.ENERGY: kernels.ENERGY, Objective.EDP: kernels.PRODUCT}
+_CODES = {Objective.LATENCY: costs.LATENCY, Objective.ENERGY: costs.ENERGY, Objective.EDP: costs.PRODUCT}
 _BLOCK, _SAMPLE, _STARTS = 64, 4096, 16
 _FIRST_CHUNKS, _MOST_CHUNKS = 4, 4096
 
@@ -129,7 +129,7 @@ class _Search:
     @property
     def beaten(self) -> float:
         """Bounds from here on are not worth a look."""
-        return float(self.best[0]) * (1 - kernels.SAME)
+        return float(self.best[0]) * (1 - costs.SAME)
 
     def run(self, most: int | None, progress: Callable[[int, int], None]) -> TileResult:
         if not len(self.prepared.choices.slices):

@@ -6,18 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.jit import kernel, parallel_kernel, prange
-from lepton_dse.search.tiling.kernels import (
-    SAME,
-    X,
-    array_bound,
-    cost_of,
-    describe_tile,
-    entering_bytes,
-    exact_cost,
-    loose_bound,
-    may_cover,
-    tile_bound,
-)
+from lepton_dse.search.tiling.bounds import array_bound, entering_bytes, loose_bound, may_cover, tile_bound
+from lepton_dse.search.tiling.costs import SAME, X, cost_of, describe_tile, exact_cost
 from lepton_dse.search.tiling.rows import FIGURES, loose_row, row_halos
 
 __all__ = ["BLOCK", "FOUND", "bound_chunks", "bound_tiles", "decode", "evaluate_tiles"]
@@ -347,7 +337,7 @@ def evaluate_tiles(
     group_from : (R0 + 1,) int64
         Where the array choices of each register residency begin.
     moved, steps : (K, 3), (K,) float64
-        From :func:`lepton_dse.search.tiling.kernels.moving_bounds`.
+        From :func:`lepton_dse.search.tiling.bounds.moving_bounds`.
     block_moved, block_steps : (ceil(K / BLOCK), 3), (ceil(K / BLOCK),) float64
         Their least values over blocks of choices.
     found : (N, FOUND) float64

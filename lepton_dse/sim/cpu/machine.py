@@ -9,8 +9,8 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.sim.cpu.pricing import Core, Work
+from lepton_dse.sim.product import Product, product_of
 from lepton_dse.sim.report import compulsory_bytes
-from lepton_dse.sim.tpu.product import Product, product_of
 from lepton_dse.targets import CpuTarget
 
 __all__ = ["core_of", "work_of"]

@@ -42,8 +42,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lepton_dse.jit import kernel
+from lepton_dse.sim.product import Product
 from lepton_dse.sim.systolic.timing import folds
-from lepton_dse.sim.tpu.product import Product
 
 __all__ = ["Chip", "Price", "Tiling", "best_tiling", "price"]
 

@@ -1,0 +1,193 @@
+"""Exact costs of one mapping in the tile search.
+
+Symbols
+-------
+========  ===========================================================================================================
+x         operand: 0 activations, 1 weights, 2 result
+T_d       buffer tile of loop d; n_d = ceil(B_d / T_d) tiles
+A_d       register tile of the whole array; S_d slice of a step
+f, v      elements over all distinct tiles, and visits of each (:mod:`lepton_dse.sim.loopnest.traffic`)
+g(x,f,v)  bytes both ways: ``f v w_x`` for a read operand, ``f (2 (v - 1) w_acc + w_y)`` for the result
+e_l       joules a byte at level l, by operand; a byte from level q to level p costs e_p + e_q
+========  ===========================================================================================================
+
+A loop order matters only through the operand it leaves in place: the one whose irrelevant loops stand innermost (``stay`` of
+the buffer's loops, ``keep`` of memory's). An operand none of whose own loops moves at a level stays in place whatever the order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_dse.jit import kernel
+from lepton_dse.sim.loopnest.counting import axis_elements, ceil_div, distinct
+
+__all__ = [
+    "ENERGY",
+    "LATENCY",
+    "PRODUCT",
+    "SAME",
+    "X",
+    "cost_of",
+    "describe_tile",
+    "exact_cost",
+    "moved_bytes",
+    "nested",
+    "operand_elements",
+]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+LATENCY, ENERGY, PRODUCT = 0, 1, 2
+"""Codes of objectives."""
+X = 3
+"""Operands of a contraction."""
+SAME = 1e-12
+"""Values closer than this share are ties: sums of the same terms in another order differ by less."""
+
+
+@kernel
+def cost_of(objective: int, limit: float, energy: float, cycles: float) -> float:
+    """The objective's value; infinite beyond `limit` cycles."""
+    if cycles > limit:
+        return np.inf
+    if objective == LATENCY:
+        return cycles
+    if objective == ENERGY:
+        return energy
+    return energy * cycles
+
+
+@kernel
+def moved_bytes(x: int, f: float, v: float, widths: Floats) -> float:
+    """g: bytes both ways; `widths` are those of x, w, y and a partial sum."""
+    if x == 2:
+        return f * float(2.0 * (v - 1.0) * widths[3] + widths[2])
+    return f * v * float(widths[x])
+
+
+@kernel
+def nested(extent: int, outer: int, inner: int) -> int:
+    """Tiles of `inner` inside tiles of `outer`."""
+    return extent // outer * ceil_div(outer, inner) + ceil_div(extent % outer, inner)
+
+
+@kernel
+def operand_elements(x: int, outer: Ints, inner: Ints, extents: Ints, single: Bools, halos: Ints, halo_counts: Ints) -> float:
+    """f: elements over all distinct tiles of `inner` inside tiles of `outer`."""
+    total = 1.0
+    for loop in range(len(extents)):
+        if single[x, loop]:
+            total *= extents[loop]
+    for index in range(halo_counts[x]):
+        first, second, a, b, offset, extent = halos[x, index]
+        p_tiles, r_tiles = np.empty(2, np.int64), np.ones(2, np.int64)
+        p_tiles[0], p_tiles[1] = min(inner[first], outer[first]), outer[first]
+        r = 1
+        if second >= 0:
+            r_tiles[0], r_tiles[1], r = min(inner[second], outer[second]), outer[second], extents[second]
+        total *= axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+    return total
+
+
+@kernel
+def describe_tile(
+    tile: Ints,
+    extents: Ints,
+    relevant: Bools,
+    single: Bools,
+    halos: Ints,
+    halo_counts: Ints,
+    widths: Floats,
+    elements: Floats,
+    visits: Floats,
+    own_trips: Floats,
+    footprint: Floats,
+) -> None:
+    """Fill what the bounds read of one buffer tile, from scratch."""
+    for x in range(X):
+        f, v, own, size = 1.0, 1.0, 1.0, widths[3] if x == 2 else widths[x]
+        for loop in range(len(extents)):
+            n = ceil_div(extents[loop], tile[loop])
+            if relevant[x, loop]:
+                own *= n
+            else:
+                v *= n
+            if single[x, loop]:
+                f *= extents[loop]
+                size *= tile[loop]
+        for index in range(halo_counts[x]):
+            first, second, a, b, offset, extent = halos[x, index]
+            p_tiles, r_tiles, r = np.empty(1, np.int64), np.ones(1, np.int64), 1
+            p_tiles[0] = tile[first]
+            if second >= 0:
+                r_tiles[0], r = tile[second], extents[second]
+            f *= axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+            size *= min(distinct(tile[first], r_tiles[0], a, b), extent)
+        elements[x], visits[x], own_trips[x], footprint[x] = f, v, own, size
+
+
+@kernel
+def exact_cost(
+    objective: int,
+    limit: float,
+    tile: Ints,
+    slice_: Ints,
+    array: Ints,
+    registers: Bools,
+    buffer: Bools,
+    stay: int,
+    keep: int,
+    extents: Ints,
+    relevant: Bools,
+    single: Bools,
+    halos: Ints,
+    halo_counts: Ints,
+    widths: Floats,
+    energies: Floats,
+    bandwidths: Floats,
+    fixed_energy: float,
+    result: Floats,
+) -> float:
+    """Objective of one mapping; `result` receives energy, cycles and steps."""
+    loops = len(extents)
+    steps = 1.0
+    for loop in range(loops):
+        steps *= nested(extents[loop], tile[loop], slice_[loop])
+    energy, memory, shared = fixed_energy, 0.0, 0.0
+    for x in range(X):
+        inner_fixed, outer_fixed = True, True  # whether none of the operand's own loops steps at the level
+        v0, v1 = 1.0, 1.0
+        for loop in range(loops):
+            n = ceil_div(extents[loop], tile[loop])
+            if relevant[x, loop]:
+                inner_fixed &= array[loop] >= tile[loop]
+                outer_fixed &= n == 1
+            else:
+                v1 *= n
+                v0 *= nested(extents[loop], tile[loop], array[loop] if registers[x] else slice_[loop])
+        outer_visits = 1.0 if keep == x or outer_fixed else v1
+        if registers[x]:
+            v = outer_visits if inner_fixed else v1 if stay == x else v0
+            f = operand_elements(x, tile, array, extents, single, halos, halo_counts)
+        else:
+            v = v0
+            f = operand_elements(x, tile, slice_, extents, single, halos, halo_counts)
+        moved = moved_bytes(x, f, v, widths)
+        inner_energy = energies[0, x] if registers[x] else 0.0
+        if buffer[x]:
+            entering = moved_bytes(
+                x, operand_elements(x, extents, tile, extents, single, halos, halo_counts), outer_visits, widths
+            )
+            energy += moved * (inner_energy + energies[1, x]) + entering * (energies[1, x] + energies[2, x])
+            shared += moved + entering
+            memory += entering
+        else:
+            energy += moved * (inner_energy + energies[2, x])
+            memory += moved
+    cycles = max(steps, memory / bandwidths[2], shared / bandwidths[1])
+    result[0], result[1], result[2] = energy, cycles, steps
+    return cost_of(objective, limit, energy, cycles)
