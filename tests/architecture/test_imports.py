@@ -25,9 +25,9 @@ FLOORS = [
     {"emit", "sim"},
     {"verify"},
     {"search"},
+    {"flow"},
     {"validate"},
     {"report"},
-    {"flow"},
     {"__init__", "testing", "demo"},
     {"cli"},
 ]
