@@ -26,7 +26,7 @@ from lepton_dse.plan import CostReport, Mapping, OpCost, SearchResult, Unroll
 from lepton_dse.sim.gpu.gemm import PARTS, STAGES, Choice, Constants, Machine, Product, cheapest
 from lepton_dse.sim.gpu.machine import constants_of, machine_of
 from lepton_dse.sim.gpu.raster import WIDEST
-from lepton_dse.sim.gpu.streaming import row_passes, streaming_time
+from lepton_dse.sim.gpu.streaming import SOFTMAX_ROW, row_passes, streaming_time
 from lepton_dse.sim.gpu.tiles import SPLITS, generation, tiles
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.sim.report import absorbed_ops, assemble, compulsory_bytes, no_arithmetic, stored_format
@@ -236,8 +236,8 @@ def _streaming_price(graph: Graph, op: Op, iterations: int, device: _Device) -> 
     if isinstance(op.attributes, ops.Softmax):
         x = graph.tensors[op.inputs[0]]
         bits = stored_format(graph, x.name, device.precision).bits
-        row = math.prod(x.shape[axis] for axis in op.attributes.axes) * bits / 8
-        moved += (row_passes(row, device.machine.shared_bytes) - 1.0) * x.elements * bits / 8
+        row = float(math.prod(x.shape[axis] for axis in op.attributes.axes))
+        moved += (row_passes(row, SOFTMAX_ROW) - 1.0) * x.elements * bits / 8
     special = _SPECIAL.get(op.kind, 0.0) * graph.tensors[op.output].elements
     time, arithmetic, port, memory = streaming_time(
         float(iterations), special, moved, float(elements), device.machine, device.constants

@@ -3,9 +3,9 @@
 The file is not shipped: ``--data`` points at a folder that holds it. Each time includes what the framework adds to a kernel,
 which the same project publishes for its machine (:data:`FRAMEWORK_S`).
 
-Softmax and layer normalisation are compiled reductions along rows: a row of up to 1,024 elements stays in registers and is
-read once, a longer softmax is read once more. That a layer normalisation keeps rows of up to 16,384 bytes was read off this
-table.
+Softmax and layer normalisation are reductions along rows. A softmax reads a row once while it stays in registers, as in the cost
+model (:data:`~lepton_dse.sim.gpu.streaming.SOFTMAX_ROW`); a layer normalisation finds a row again where it fits the shared
+memory of a multiprocessor. Nothing is fitted to this table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lepton_dse.files import read_text
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.sim.gpu.gemm import Product, cheapest
 from lepton_dse.sim.gpu.machine import constants_of, machine_of
-from lepton_dse.sim.gpu.streaming import row_passes, streaming_time
+from lepton_dse.sim.gpu.streaming import SOFTMAX_ROW, row_passes, streaming_time
 from lepton_dse.targets.gpu import GpuTarget
 from lepton_dse.validate.calibration_gpu import candidates
 from lepton_dse.validate.gpu_gemm import gpu
@@ -27,7 +27,6 @@ __all__ = ["FRAMEWORK_S", "SUITES", "operator_time"]
 _FILE = "gpu_ops_llmcompass.csv"
 _TARGET = "nvidia-a100-sxm-80gb"
 _BYTES = 2  # half precision
-_KEPT_BYTES = {"softmax": 2.0 * 1024, "layernorm": 16384.0}
 _OPERATIONS = {"softmax": 5.0, "layernorm": 7.0, "gelu": 10.0}
 _SPECIAL = {"softmax": 1.0, "layernorm": 0.0, "gelu": 1.0}
 FRAMEWORK_S = {"matmul": 2.1e-5, "softmax": 1.2e-5, "layernorm": 4.5e-5, "gelu": 4.5e-5}
@@ -59,7 +58,9 @@ def operator_time(target: GpuTarget, name: str, shape: tuple[int, ...]) -> float
     elements = 1.0
     for extent in shape:
         elements *= extent
-    passes = row_passes(float(shape[-1] * _BYTES), _KEPT_BYTES[name]) if name in _KEPT_BYTES else 1.0
+    row_elements = float(shape[-1])
+    kept = {"softmax": SOFTMAX_ROW, "layernorm": machine.shared_bytes / _BYTES}.get(name, row_elements)
+    passes = row_passes(row_elements, kept)
     moved = (passes + 1.0) * elements * _BYTES
     work = (_OPERATIONS[name] * elements, _SPECIAL[name] * elements)
     time = float(streaming_time(*work, moved, elements, machine, constants)[0])
@@ -91,7 +92,7 @@ def _run(suite: Suite, context: Context) -> SuiteResult:
         shape, seconds = _measured(entry["op"], [field.strip() for field in entry["raw"].split("|")])
         rows.append(row(f"{entry['op']} {'x'.join(map(str, shape))}", operator_time(target, entry["op"], shape), seconds))
     notes = ("times include the framework's published share of each operator", "kernel constants as in the hardware model")
-    return score(suite, rows, fitted=("row bytes up to which layer normalisation reads once",), notes=notes)
+    return score(suite, rows, notes=notes)
 
 
 SUITES = (

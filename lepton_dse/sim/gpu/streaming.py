@@ -30,6 +30,7 @@ from lepton_dse.sim.gpu.gemm import Constants, Machine
 __all__ = [
     "ELEMENTS_PER_CTA",
     "QUERY_BLOCK",
+    "SOFTMAX_ROW",
     "attention_time",
     "quantize_time",
     "quantize_time_of_each",
@@ -39,6 +40,8 @@ __all__ = [
 
 ELEMENTS_PER_CTA = 1024.0
 QUERY_BLOCK = 128.0
+SOFTMAX_ROW = 1024.0
+"""Elements of a row that a compiled softmax keeps in registers (the limit of TorchInductor's persistent reductions)."""
 _BYTES_OF_THREE_PASSES = 5.0  # 16 bits read for the maximum, read again, 8 bits written
 
 
@@ -75,9 +78,9 @@ def streaming_time(
 
 
 @kernel
-def row_passes(row_bytes: float, on_chip_bytes: float) -> float:
-    """How often a row reduction reads its input: once while a row stays on chip, else twice."""
-    return 1.0 if row_bytes <= on_chip_bytes else 2.0
+def row_passes(row: float, kept: float) -> float:
+    """How often a row reduction reads its input: once while a row is no larger than what it keeps, else twice; any unit."""
+    return 1.0 if row <= kept else 2.0
 
 
 @kernel
