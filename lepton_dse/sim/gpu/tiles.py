@@ -1,9 +1,9 @@
 """The declared tiles of tensor-core kernels, by generation of the multiprocessors.
 
 Ampere and Ada hold the tiles that CUTLASS instantiates for ``mma.sync`` with accumulators in registers. Hopper's ``wgmma``
-takes 64 rows a warp group and any multiple of 8 columns; Blackwell's ``tcgen05`` takes 128 rows and keeps accumulators in
-tensor memory (PTX ISA, sections on ``wgmma.mma_async`` and ``tcgen05.mma``). Every tile stands in both orientations, since a
-library may swap the operands.
+takes 64 rows a warp group and any multiple of 8 columns up to 256; Blackwell's ``tcgen05`` takes 128 rows and keeps
+accumulators in tensor memory (PTX ISA, sections on ``wgmma.mma_async`` and ``tcgen05.mma``). Every tile stands in both
+orientations, since a library may swap the operands.
 
 A warp group of 128 threads holds at most 128 x 128 accumulators; each thread keeps its share of them and 64 more registers for
 addresses, fragments and the epilogue.
@@ -25,13 +25,9 @@ _GROUP = 128
 _GROUP_ACCUMULATORS = 128 * 128
 _OTHER_REGISTERS = 64
 _AMPERE = ((256, 128), (128, 128), (128, 64), (64, 64), (256, 64), (64, 32), (128, 32), (16, 64), (16, 128), (32, 32))
-_HOPPER = tuple(
-    (rows, columns)
-    for rows in (64, 128, 192, 256, 320)
-    for columns in (8, 16, 32, 48, 64, 96, 128, 160, 192, 256)
-    if rows * columns <= 40960
-)
-_BLACKWELL = tuple((rows, columns) for rows in (128, 256) for columns in (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256))
+_COLUMNS = range(8, 257, 8)
+_HOPPER = tuple((rows, columns) for rows in (64, 128, 192, 256, 320) for columns in _COLUMNS if rows * columns <= 40960)
+_BLACKWELL = tuple((rows, columns) for rows in (128, 256) for columns in _COLUMNS)
 
 
 def generation(compute_capability: float) -> str:
