@@ -50,6 +50,8 @@ class KernelConstants(Frozen):
     """Fixed time of a separate pass that quantises activations."""
     quantize_per_s: Rate
     """Elements a second of that pass."""
+    code_s: Quantity
+    """Fetching the code of a tensor-core kernel after a flush of L2; a model's kernels do not pay it."""
 
     @model_validator(mode="after")
     def _bounded(self) -> KernelConstants:

@@ -3,9 +3,9 @@
 The fit is a bounded non-linear least-squares problem in the logarithms of the constants: minimise the sum over fitted rows of
 ``rho(log(predicted / measured))`` with rho the soft L1 loss at 5%, so that single slow rows do not pull (SciPy's trust region
 reflective algorithm, started from the hardware model's general constants). It is deterministic and takes seconds. Which
-constants are free is the same for every device: :data:`FREE`, and :data:`QUANTIZING` where a table's times include quantising
-the activations. Whether the library splits the summed axis is a yes or no, and the better of the two on the fitted rows is
-taken.
+constants are free is the same for every device: :data:`FREE`, :data:`QUANTIZING` where a table's times include quantising
+the activations, and :data:`FLUSHED` where L2 is flushed before each product. Whether the library splits the summed axis is a
+yes or no, and the better of the two on the fitted rows is taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lepton_dse.sim.gpu.tiles import SPLITS, generation, tiles
 from lepton_dse.targets.gpu import GpuTarget
 from lepton_dse.validate.gpu_tables import GemmTable, Measurements, copies_of_weights
 
-__all__ = ["BOUNDS", "FREE", "ON_CHIP", "QUANTIZING", "at_clock", "candidates", "fit", "held_share", "predict"]
+__all__ = ["BOUNDS", "FREE", "ON_CHIP", "at_clock", "candidates", "fit", "free_constants", "held_share", "predict"]
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -46,12 +46,14 @@ BOUNDS = {
     "resident_exponent": (2.0, 20.0),
     "quantize_s": (1e-7, 3e-5),
     "quantize_per_s": (1e10, 1e13),
+    "code_s": (1e-7, 3e-5),
 }
 """Physically possible range of each constant."""
 ON_CHIP = ("overhead_s", "cta_s", "next_cta_s", "step_s")
 """Times that pass on the chip, in cycles."""
 QUANTIZING = ("quantize_s", "quantize_per_s")
-FREE = tuple(name for name in BOUNDS if name not in QUANTIZING)
+FLUSHED = ("code_s",)
+FREE = tuple(name for name in BOUNDS if name not in (*QUANTIZING, *FLUSHED))
 _RESULT_BITS = 16.0  # every table's products write 16 bits
 _SOFT = 0.05
 _PRIOR = 0.05  # a constant that ends e times its start counts as one row that is 5% off
@@ -84,13 +86,14 @@ def predict(rows: Measurements, table: GemmTable, target: GpuTarget, constants: 
     m, n, k = (axis.astype(np.float64) for axis in (rows.m, rows.n, rows.k))
     a_bytes, b_bytes, c_bytes = m * k * bits / 8, n * k * bits / 8, m * n * _RESULT_BITS / 8
     copies = np.array([copies_of_weights(weights, machine.l2_bytes) for weights in b_bytes])
-    held = held_share(copies * b_bytes + a_bytes + c_bytes, machine.l2_bytes, constants)
+    if table.cold:  # the operands come from main memory; the result may stay in L2, which writes back later
+        resident = c_bytes * held_share(c_bytes, machine.l2_bytes, constants) / (a_bytes + b_bytes + c_bytes)
+    else:
+        resident = held_share(copies * b_bytes + a_bytes + c_bytes, machine.l2_bytes, constants)
     problems = np.empty((m.size, len(Product._fields)))
-    resident = np.zeros_like(held) if table.cold else held
     ones = np.ones_like(m)
-    for column, values in enumerate(
-        (m, n, k, ones, ones * bits, ones * bits, ones * _RESULT_BITS, a_bytes, b_bytes, c_bytes, resident)
-    ):
+    columns = (m, n, k, ones, ones * bits, ones * bits, ones * _RESULT_BITS, a_bytes, b_bytes, c_bytes, resident)
+    for column, values in enumerate((*columns, ones * float(table.cold))):
         problems[:, column] = values
     times = cheapest_of_each(problems, *candidates(target), machine, constants)
     if table.quantizes:
@@ -102,6 +105,11 @@ def predict(rows: Measurements, table: GemmTable, target: GpuTarget, constants: 
 def candidates(target: GpuTarget) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], Vector]:
     """The declared tiles and splits of a device."""
     return tiles(generation(target.compute_capability.value)), np.array(SPLITS, np.float64)
+
+
+def free_constants(table: GemmTable) -> tuple[str, ...]:
+    """Names of the constants that a fit to a table may move."""
+    return (*FREE, *(QUANTIZING if table.quantizes else ()), *(FLUSHED if table.cold else ()))
 
 
 def fit(rows: Measurements, table: GemmTable, target: GpuTarget, start: Constants) -> Constants:
@@ -120,7 +128,7 @@ def fit(rows: Measurements, table: GemmTable, target: GpuTarget, start: Constant
     -------
     Constants
     """
-    free = (*FREE, *(QUANTIZING if table.quantizes else ()))
+    free = free_constants(table)
     libraries = itertools.product((float(max(SPLITS)), 1.0), (1.0, 4.0))
     tried = [_fit(rows, table, target, start._replace(split_limit=limit, gemv_rows=count), free) for limit, count in libraries]
     best = min(tried, key=lambda entry: entry[0])

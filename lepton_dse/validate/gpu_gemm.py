@@ -12,7 +12,7 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.sim.gpu.gemm import Constants
 from lepton_dse.sim.gpu.machine import constants_of
 from lepton_dse.targets import GpuTarget, load_target
-from lepton_dse.validate.calibration_gpu import FREE, QUANTIZING, at_clock, fit, predict
+from lepton_dse.validate.calibration_gpu import FREE, at_clock, fit, free_constants, predict
 from lepton_dse.validate.gpu_tables import FITTED_ROWS, TABLES, GemmTable, load_table
 from lepton_dse.validate.protocol import Context, Suite, SuiteResult, row, score
 
@@ -103,7 +103,7 @@ def _from_data_sheet(suite: Suite, context: Context, *, table: GemmTable) -> Sui
 
 
 def _fitted(table: GemmTable) -> tuple[str, ...]:
-    return (*FREE, *(QUANTIZING if table.quantizes else ()), "split_limit", "gemv_rows")
+    return (*free_constants(table), "split_limit", "gemv_rows")
 
 
 def _calibrated(suite: Suite, context: Context, *, table: GemmTable) -> SuiteResult:

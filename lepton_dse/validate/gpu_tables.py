@@ -7,7 +7,7 @@ lot, and nobody chose it.
 How the tables were measured follows from the collector that wrote them (ai-dynamo/aiconfigurator,
 ``collector/trtllm/collect_gemm.py``): a CUDA graph runs the product with ``min(5, ceil(L2 / weight bytes))`` copies of the
 weights in turn, the same activations and the same output, so that small weights stay in L2 between runs. 8-bit products begin
-with activations in 16 bits and quantise them first. The A100's W8A8 table comes from ``collect_gemm_trt.py``: one product
+with activations in 16 bits and quantise them first. The W8A8 tables come from ``collect_gemm_trt.py``: one product
 behind larger ones that flush L2, activations already in 8 bits, timed to 1.024 microseconds.
 """
 
@@ -29,7 +29,11 @@ __all__ = ["FITTED_ROWS", "TABLES", "GemmTable", "Measurements", "copies_of_weig
 FITTED_ROWS = 200
 """Rows of a table that constants may be fitted to."""
 _COPIES = 5
-_INSTALL = "pip install 'lepton_dse[validate]' (aiconfigurator-core, pandas, pyarrow)"
+_PACKAGES = {
+    "aiconfigurator_core": "pip install 'lepton_dse[validate]' (aiconfigurator-core, pandas, pyarrow)",
+    "aiconfigurator": "pip install --no-deps aiconfigurator==0.10.0 (with tables that later releases dropped), pandas, pyarrow",
+}
+"""Packages that hold tables, by the name they are imported under, and how to install them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class GemmTable:
         Whether the time includes quantising the activations.
     cold : bool
         Whether L2 was flushed before each product.
+    package : str
+        Key of the package that holds the table.
     """
 
     device: str
@@ -62,11 +68,18 @@ class GemmTable:
     dtype: str
     quantizes: bool = False
     cold: bool = False
+    package: str = "aiconfigurator_core"
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Folders below the package's data that lead to the table; the earlier release sorts by framework alone."""
+        kind = ("gemm",) if self.package == "aiconfigurator_core" else ()
+        return (self.system, *kind, self.framework, self.version)
 
     @property
     def source(self) -> str:
         """What a row of the table is, for people."""
-        return f"aiconfigurator-core: {self.system}/gemm/{self.framework}/{self.version}, {self.dtype}"
+        return f"{self.package.replace('_', '-')}: {'/'.join(self.place)}, {self.dtype}"
 
 
 _BF16, _FP8, _INT8 = ("bfloat16", "float16"), ("float8_e4m3", "float8_e5m2"), ("int8",)
@@ -82,6 +95,7 @@ TABLES = (
     GemmTable("b200", "fp8", "nvidia-b200-sxm", _FP8, "b200_sxm", "trtllm", _RELEASE, "fp8", quantizes=True),
     GemmTable("l40s", "bf16", "nvidia-l40s", _BF16, "l40s", "trtllm", _RELEASE, "bfloat16"),
     GemmTable("l40s", "fp8", "nvidia-l40s", _FP8, "l40s", "trtllm", _RELEASE, "fp8", quantizes=True),
+    GemmTable("l40s", "w8a8", "nvidia-l40s", _INT8, "l40s", "trtllm", "1.0.0", "sq", cold=True, package="aiconfigurator"),
 )
 """The tables that suites are made of, one a device and format."""
 
@@ -116,20 +130,20 @@ class Measurements:
         return self.part(slice(FITTED_ROWS, None))
 
 
-def system_data() -> Path:
-    """The folder of the installed package that holds the tables.
+def system_data(package: str = "aiconfigurator_core") -> Path:
+    """The folder of an installed package that holds tables.
 
     Raises
     ------
     UnavailableError
         If the package or a reader of its files is not installed.
     """
-    for name in ("aiconfigurator_core", "pandas", "pyarrow"):
+    for name in (package, "pandas", "pyarrow"):
         if importlib.util.find_spec(name) is None:
-            raise UnavailableError(f"{name} is not installed: {_INSTALL}")
-    spec = importlib.util.find_spec("aiconfigurator_core")
+            raise UnavailableError(f"{name} is not installed: {_PACKAGES[package]}")
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise UnavailableError(f"aiconfigurator_core has no files: {_INSTALL}")
+        raise UnavailableError(f"{package} has no files: {_PACKAGES[package]}")
     return Path(next(iter(spec.submodule_search_locations))) / "systems" / "data"
 
 
@@ -142,7 +156,7 @@ def read_parquet(path: Path) -> Any:
         If this version of the package lacks it.
     """
     if not path.exists():
-        raise UnavailableError(f"the installed aiconfigurator-core has no {'/'.join(path.parts[-5:])}")
+        raise UnavailableError(f"the installed package has no {'/'.join(path.parts[-7:])}: {'; or '.join(_PACKAGES.values())}")
     import pandas  # type: ignore[import-untyped]
 
     return pandas.read_parquet(path)
@@ -162,11 +176,10 @@ def load_table(table: GemmTable) -> Measurements:
     UnavailableError
         If the package is not installed, or this version lacks the table.
     """
-    folder = system_data() / table.system / "gemm" / table.framework / table.version
-    frame = read_parquet(folder / "gemm_perf.parquet")
+    frame = read_parquet(system_data(table.package).joinpath(*table.place) / "gemm_perf.parquet")
     frame = frame[frame["gemm_dtype"] == table.dtype].groupby(["m", "n", "k"], as_index=False)["latency"].median()
     if not len(frame):
-        raise UnavailableError(f"the installed aiconfigurator-core has no rows of {table.source}")
+        raise UnavailableError(f"the installed package has no rows of {table.source}")
     m, n, k = (frame[name].to_numpy(np.int64) for name in ("m", "n", "k"))
     order = np.argsort([split_key(*shape) for shape in zip(m.tolist(), n.tolist(), k.tolist(), strict=True)])
     return Measurements(m[order], n[order], k[order], frame["latency"].to_numpy(np.float64)[order] * 1e-3)

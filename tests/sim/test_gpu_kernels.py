@@ -67,7 +67,7 @@ def product(m: int, n: int, k: int, products: int = 1, bits: float = 16.0, resid
 
 
 ONES = Machine(4.0, 1.0, 4.0, 4.0, 4.0, 1.0, 0.0, 1.0, 1e9, 1e9, 1e9, 1.0, 1.0, 1.0, 0.0, 0.5)
-PLAIN = Constants(0, 1, 1, 0, 1, 1, 0, 0, 1e9, 0, 1e-9, 0, 1, 1, 1, 1, 1, 0, 1)
+PLAIN = Constants(0, 1, 1, 0, 1, 1, 0, 0, 1e9, 0, 1e-9, 0, 1, 1, 1, 1, 1, 0, 1, 0)
 
 
 # --- occupancy, waves, banks, raster --------------------------------------------------------------------------------
@@ -288,6 +288,17 @@ def test_what_l2_holds_saves_time(m: int, n: int, k: int, resident: float) -> No
         cheapest(product(m, n, k, resident=held), table, SPLIT_TABLE, machine, constants).time for held in (0.0, resident)
     )
     assert warm <= cold
+
+
+@given(EXTENTS, EXTENTS, EXTENTS)
+def test_a_flush_costs_tensor_core_kernels_their_code(m: int, n: int, k: int) -> None:
+    machine, constants, table = device("nvidia-a100-sxm-80gb")
+    tiled = constants._replace(gemv_rows=0.0)  # no kernel without tensor cores to turn to
+    before = cheapest(product(m, n, k), table, SPLIT_TABLE, machine, tiled)
+    after = cheapest(product(m, n, k)._replace(flushed=1.0), table, SPLIT_TABLE, machine, tiled)
+    assert after.time == pytest.approx(before.time + tiled.code_s, rel=1e-9)
+    either = cheapest(product(m, n, k)._replace(flushed=1.0), table, SPLIT_TABLE, machine, constants)
+    assert either.time <= after.time
 
 
 def test_a_batch_of_problems_is_each_problem() -> None:

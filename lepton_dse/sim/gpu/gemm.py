@@ -131,6 +131,8 @@ class Constants(NamedTuple):
     """Fixed time of quantising the activations before a product, where a measurement includes it."""
     quantize_per_s: float
     """Elements a second of that pass."""
+    code_s: float
+    """Fetching the code of a tensor-core kernel from main memory, where a measurement flushes L2 before each kernel."""
 
 
 class Product(NamedTuple):
@@ -149,7 +151,9 @@ class Product(NamedTuple):
     b_bytes: float
     c_bytes: float
     resident: float
-    """Share of the operands that L2 still holds from the run before, 0 for a cold start."""
+    """Share of the operands that L2 still holds from the run before, or keeps of the result; 0 for a cold start."""
+    flushed: float = 0.0
+    """1 where a flush of L2 removed the kernel's code as well; 0 where kernels have run before."""
 
 
 class Tile(NamedTuple):
@@ -203,6 +207,7 @@ def _fixed(
 ) -> float:
     """Everything of a kernel's time that adds to its parts."""
     fixed = machine.launch_s + constants.overhead_s + waves * constants.cta_s + (busiest - 1.0) * constants.next_cta_s
+    fixed += problem.flushed * constants.code_s
     fixed += tile.rows * tile.columns * problem.c_bits / 8.0 / (constants.store_bytes_per_clock * machine.clock_hz)
     if split > 1.0:
         partial = 8.0 * split * problem.m * problem.n * problem.products
@@ -406,7 +411,7 @@ def cheapest_of_each(
 
     Parameters
     ----------
-    problems : ndarray of float64, shape (N, 11)
+    problems : ndarray of float64, shape (N, 12)
         Rows as :class:`Product`.
     tiles, splits, machine, constants
         As for :func:`cheapest`.
@@ -418,6 +423,6 @@ def cheapest_of_each(
     times = np.empty(problems.shape[0])
     for index in range(problems.shape[0]):
         row = problems[index]
-        problem = Product(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10])
+        problem = Product(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11])
         times[index] = cheapest(problem, tiles, splits, machine, constants).time
     return times
