@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lepton_dse.flow import cost as cost
     from lepton_dse.flow import emit as emit
     from lepton_dse.flow import plan as plan
+    from lepton_dse.flow import quantize as quantize
     from lepton_dse.flow import read_plan as read_plan
     from lepton_dse.flow import tile as tile
     from lepton_dse.flow import verify as verify
@@ -65,6 +66,7 @@ _HOMES = {
     "load": "lepton_dse.importers:load_model",
     "load_target": "lepton_dse.targets:load_target",
     "plan": "lepton_dse.flow:plan",
+    "quantize": "lepton_dse.flow:quantize",
     "read_plan": "lepton_dse.flow:read_plan",
     "target_names": "lepton_dse.targets:target_names",
     "tile": "lepton_dse.flow:tile",

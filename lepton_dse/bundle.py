@@ -21,9 +21,10 @@ from safetensors.numpy import load, save
 
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.files import read_text
+from lepton_dse.ir.encoding import decode_quant, encode_quant
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.serialize import CONSTANTS_FILE, GRAPH_FILE, graph_to_files, read_graph
-from lepton_dse.numerics.formats import NumberFormat
+from lepton_dse.numerics.formats import FLOAT32, NumberFormat, Precision
 from lepton_dse.numerics.quantize import QuantParams
 
 __all__ = ["SCALES_FILE", "Bundle", "Scale"]
@@ -57,6 +58,17 @@ class Bundle:
     graph: Graph
     scales: Mapping[str, Scale] = field(default_factory=dict)
     samples: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0,), np.float32))
+
+    @cached_property
+    def precision(self) -> Precision:
+        """The formats that most weights, by count, and most activations have; float32 where nothing has a scale."""
+        weights: dict[NumberFormat, int] = {}
+        activations: dict[NumberFormat, int] = {}
+        for name, scale in self.scales.items():
+            tally = weights if name in self.graph.constants else activations
+            tally[scale.format] = tally.get(scale.format, 0) + self.graph.tensors[name].elements
+        most = [max(tally, key=lambda form: tally[form]) if tally else FLOAT32 for tally in (weights, activations)]
+        return Precision(most[0], most[1])
 
     @cached_property
     def digest(self) -> str:
@@ -103,12 +115,9 @@ class Bundle:
 
 
 def _encode(scale: Scale) -> dict[str, Any]:
-    params = scale.params
-    return {"format": str(scale.format), "beta": list(params.beta), "zero": params.zero, "axis": params.axis}
+    return {"format": str(scale.format), **encode_quant(scale.params)}
 
 
 def _decode(entry: dict[str, Any]) -> Scale:
-    axis = entry["axis"]
-    beta = tuple(float(value) for value in entry["beta"])
-    params = QuantParams(beta, int(entry["zero"]), None if axis is None else int(axis))
-    return Scale(NumberFormat.parse(entry["format"]), params)
+    form = NumberFormat.parse(entry["format"])
+    return Scale(form, decode_quant({name: value for name, value in entry.items() if name != "format"}))

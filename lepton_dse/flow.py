@@ -8,12 +8,16 @@ Everything heavier than a check of arguments lives below; here the steps are onl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from lepton_dse import registry
 from lepton_dse.bundle import Bundle
 from lepton_dse.compress import quantize as ptq
+from lepton_dse.compress.quantize import Recipe
+from lepton_dse.compress.ranges import Granularity
 from lepton_dse.data import Dataset, Interval
 from lepton_dse.emit.artefact import EmitRequest, Emitter, finish
 from lepton_dse.errors import InvalidPlanError, LeptonError
@@ -42,10 +46,14 @@ __all__ = [
     "emit",
     "emitters_for",
     "plan",
+    "quantize",
     "read_plan",
+    "recipe",
     "tile",
     "verify",
 ]
+
+Name = TypeVar("Name", bound=StrEnum)
 
 OBJECTIVES = ("latency", "throughput")
 _SAMPLES = 128  # of the data, kept in the bundle for tests of artefacts
@@ -197,36 +205,124 @@ def tile(
     return tile_network(graph, machine, precision, objective, batch=batch, progress=progress)
 
 
-def plan(
+def recipe(
+    format: str,
+    *,
+    method: CalibrationMethod | str = CalibrationMethod.MSE,
+    overrides: Mapping[str, str] | None = None,
+    symmetric: bool = False,
+    granularity: Granularity | str = Granularity.CHANNEL,
+    group: int | None = None,
+    rounding: str = "nearest",
+    correct_bias: bool = False,
+) -> Recipe:
+    """How to quantise, from names; see :class:`~lepton_dse.compress.quantize.Recipe` for each.
+
+    Raises
+    ------
+    LeptonError
+        For a name that is not known.
+    """
+    return Recipe(
+        Precision.parse(format),
+        {name: Precision.parse(text) for name, text in (overrides or {}).items()},
+        _named(CalibrationMethod, method, "calibration method"),
+        symmetric,
+        _named(Granularity, granularity, "granularity"),
+        group,
+        rounding,
+        correct_bias,
+    )
+
+
+def _named(kind: type[Name], value: str, what: str) -> Name:
+    try:
+        return kind(value)
+    except ValueError:
+        raise LeptonError(f"no {what} '{value}'", fix=f"known: {', '.join(entry.value for entry in kind)}") from None
+
+
+def quantize(
     graph: Graph,
+    format: str = "int8",
+    data: Dataset | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Bundle:
+    """Quantise a model without planning it.
+
+    Parameters
+    ----------
+    graph : Graph
+        Float graph.
+    format : str
+        For example ``int8``, ``w4a8``, ``bfloat16`` or ``w4-float16``.
+    data : Dataset, optional
+        Calibration samples; seeded noise where there are none, which the bundle's history says.
+    seed : int
+        Of the noise.
+    progress : callable
+        Told what is about to be done.
+    **options
+        Of :func:`recipe`: method, overrides, symmetric, granularity, group, rounding, correct_bias.
+
+    Returns
+    -------
+    Bundle
+        For :func:`plan` and :func:`accuracy`.
+
+    Raises
+    ------
+    LeptonError
+        For wrong arguments.
+    """
+    return _quantized(graph, recipe(format, **options), data, seed, progress)[0]
+
+
+def _quantized(
+    graph: Graph, chosen: Recipe, data: Dataset | None, seed: int, progress: Callable[[str], None]
+) -> tuple[Bundle, Calibration | None]:
+    if seed < 0:
+        raise LeptonError(f"a seed of {seed}", fix="use 0 or more")
+    graph = graph.with_batch(1)
+    samples = data if data is not None else ptq.noise(graph, seed)
+    source: Literal["data", "noise"] = "data" if data is not None else "noise"
+    bundle, calibration = ptq.quantize(graph, chosen, samples, source=source, progress=progress)
+    return replace(bundle, samples=samples.x[:_SAMPLES]), calibration
+
+
+def plan(
+    model: Graph | Bundle,
     target: str | Path | AnyTarget,
     *,
     format: str = "int8",
     data: Dataset | None = None,
     minimize: str = "latency",
-    method: CalibrationMethod | str = CalibrationMethod.MSE,
-    overrides: Mapping[str, str] | None = None,
     seed: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+    **options: Any,
 ) -> PlannedModel:
-    """Quantise a model and decide how it runs on a target.
+    """Decide how a model runs on a target, quantising it first where that was not done.
 
     Parameters
     ----------
-    graph : Graph
-        Float graph; it is planned for one sample a pass.
+    model : Graph or Bundle
+        A float graph, which is quantised, or a bundle, which is planned as it is. It is planned for one sample a pass.
     target : str, Path or hardware model
     format : str
-        Default formats, for example ``int8`` or ``w4a8``.
+        Default formats, for example ``int8`` or ``w4a8``; of a graph.
     data : Dataset, optional
         Calibration samples; seeded noise where there are none, and the plan says so.
     minimize : {"latency", "throughput"}
         ``throughput`` minimises the time between results.
-    method : CalibrationMethod
-        How activation ranges are chosen.
-    overrides : mapping of str to str, optional
-        Formats of single operations by name.
     seed : int
         Of the noise.
+    progress : callable
+        Told what is about to be done.
+    **options
+        Of :func:`recipe`: method, overrides, symmetric, granularity, group, rounding, correct_bias.
 
     Returns
     -------
@@ -238,23 +334,16 @@ def plan(
     LeptonError
         For wrong arguments.
     """
-    hardware, precision = target_of(target), Precision.parse(format)
-    if seed < 0:
-        raise LeptonError(f"a seed of {seed}", fix="use 0 or more")
+    hardware = target_of(target)
     if minimize not in OBJECTIVES:
         raise LeptonError(f"cannot minimise '{minimize}'", fix=f"choose {' or '.join(OBJECTIVES)}")
-    graph = graph.with_batch(1)
-    samples = data if data is not None else ptq.noise(graph, seed)
-    chosen = {name: Precision.parse(text) for name, text in (overrides or {}).items()}
-    source = "data" if data is not None else "noise"
-    try:
-        calibration_method = CalibrationMethod(method)
-    except ValueError:
-        known = ", ".join(entry.value for entry in CalibrationMethod)
-        raise LeptonError(f"no calibration method '{method}'", fix=f"known: {known}") from None
-    bundle, calibration = ptq.quantize(graph, precision, samples, method=calibration_method, overrides=chosen, source=source)
-    bundle = Bundle(bundle.graph, bundle.scales, samples.x[:_SAMPLES])
-    return plan_bundle(bundle, hardware, precision, minimize, calibration, seed)
+    if isinstance(model, Bundle):
+        if options:
+            raise LeptonError(f"a bundle is quantised already; {', '.join(options)} came too late", fix="plan the graph instead")
+        return plan_bundle(model, hardware, model.precision, minimize, None, seed)
+    chosen = recipe(format, **options)
+    bundle, calibration = _quantized(model, chosen, data, seed, progress)
+    return plan_bundle(bundle, hardware, chosen.precision, minimize, calibration, seed)
 
 
 def plan_bundle(
@@ -373,12 +462,14 @@ def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[s
     return Verification(Path(folder), tuple(checks))
 
 
-def accuracy(model: Graph | PlannedModel, data: Dataset) -> Interval:
-    """Top-1 accuracy on labelled data with its 95% interval, planned models integer-exact.
+def accuracy(model: Graph | Bundle | PlannedModel, data: Dataset) -> Interval:
+    """Top-1 accuracy on labelled data with its 95% interval, bundles and planned models integer-exact.
 
     Raises
     ------
     InvalidDataError
         If the data has no labels or does not fit.
     """
-    return measure(model.lowered if isinstance(model, PlannedModel) else model, data)
+    if isinstance(model, PlannedModel):
+        model = model.lowered
+    return measure(lower_bundle(model) if isinstance(model, Bundle) else model, data)

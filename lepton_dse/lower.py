@@ -29,6 +29,7 @@ from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
 from lepton_dse.numerics.quantize import (
     MULTIPLIER_BITS,
     QuantParams,
+    encode_float,
     integer_bounds,
     quantize,
     requantization_for,
@@ -84,11 +85,16 @@ class _Lowering:
         self.scales = bundle.scales
         self.builder = GraphBuilder(bundle.graph.name)
         self.integers: dict[str, str] = {}
+        self.renamed: dict[str, str] = {}
         self.done: set[str] = set()
 
     def run(self) -> LoweredGraph:
         for name in self.graph.inputs:
             self.builder.input(name, self.graph.tensors[name].shape, self.graph.tensors[name].format)
+            if name in self.scales and self.scales[name].format.is_float:
+                self.renamed[name] = self.builder.add(
+                    ops.Dequantize(), [self.quantized(name)], output=f"{name}.real", form=self.graph.tensors[name].format
+                )
         for op in self.graph.ops:
             if op.name not in self.done:
                 self.lower_op(op)
@@ -98,7 +104,7 @@ class _Lowering:
 
     def lower_op(self, op: ops.Op) -> None:
         """Integer version where there is one, the same operation on reals otherwise."""
-        if not all(name in self.scales for name in op.inputs if name not in self.graph.constants):
+        if not all(self.has_integer_scale(name) for name in op.inputs if name not in self.graph.constants):
             self.lower_real(op)
             return
         match op.attributes:
@@ -135,12 +141,32 @@ class _Lowering:
         return self.integers[name]
 
     def real(self, name: str) -> str:
-        """The real version of a tensor, made from the integer one if there is none yet."""
+        """The real version of a tensor, made from the stored one if there is none yet."""
+        if name in self.renamed:
+            return self.renamed[name]
         if name not in self.builder.tensors:
             if name in self.graph.constants:
-                return self.builder.constant(name, self.graph.constants[name], self.graph.tensors[name].format)
+                return self.real_constant(name)
             self.builder.add(ops.Dequantize(), [self.integers[name]], output=name, form=self.graph.tensors[name].format)
         return name
+
+    def real_constant(self, name: str) -> str:
+        """A constant among reals, stored in its own format where it has one."""
+        value, form = self.graph.constants[name], self.graph.tensors[name].format
+        scale = self.scales.get(name)
+        if scale is None:
+            return self.builder.constant(name, value, form)
+        reals = np.asarray(value, np.float32)
+        if scale.format.is_float:
+            stored = encode_float(reals, scale.params, scale.format)
+        else:
+            limit = integer_bounds(scale.format)[1]
+            stored = quantize(reals, scale.params, -limit, limit)
+        self.builder.constant(f"{name}.q", stored, scale.format, scale.params)
+        return self.builder.add(ops.Dequantize(), [f"{name}.q"], output=name, form=form)
+
+    def has_integer_scale(self, name: str) -> bool:
+        return name in self.scales and self.scales[name].format.is_integer
 
     def scale(self, name: str) -> Scale:
         if name not in self.scales:
@@ -171,11 +197,20 @@ class _Lowering:
     # --- one rule a kind ------------------------------------------------------------------------------------------
 
     def lower_real(self, op: ops.Op) -> None:
-        self.builder.add(op.attributes, [self.real(name) for name in op.inputs], output=op.output, name=op.name)
+        """The operation on reals; a result with a float format of its own is stored in that before anything reads it."""
+        inputs = [self.real(name) for name in op.inputs]
+        scale = self.scales.get(op.output)
+        if scale is None or scale.format.is_integer or absorbed_clip(self.graph, op) or op.output in self.graph.outputs:
+            self.builder.add(op.attributes, inputs, output=op.output, name=op.name)
+            return
+        exact = self.builder.add(op.attributes, inputs, output=f"{op.output}.exact", name=op.name)
+        self.integers[op.output] = self.builder.add(
+            ops.Quantize(), [exact], output=f"{op.output}.q", form=scale.format, quant=scale.params
+        )
 
     def has_integer_weights(self, op: ops.Op) -> bool:
         weights = op.inputs[1]
-        if weights not in self.scales or weights not in self.graph.constants:
+        if not self.has_integer_scale(weights) or weights not in self.graph.constants:
             return False
         rank = len(self.graph.tensors[weights].shape)
         return not (isinstance(op.attributes, ops.MatMul) and rank != 2) and (

@@ -131,6 +131,8 @@ class CalibrationMethod(StrEnum):
     MINMAX = "minmax"
     PERCENTILE = "percentile"
     MSE = "mse"
+    KL = "kl"
+    OUTPUT = "output"
 
 
 class Calibration(_Frozen):
@@ -140,6 +142,10 @@ class Calibration(_Frozen):
     samples: PositiveInt
     source: Literal["data", "noise"]
     """Real samples, or seeded noise when a person gave none."""
+    rounding: str = "nearest"
+    """How the integer of each weight was chosen."""
+    bias_correction: bool = False
+    """Whether biases make up for what rounding shifts."""
 
 
 class CycleReport(_Frozen):

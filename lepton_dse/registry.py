@@ -31,6 +31,8 @@ class Group(StrEnum):
     VERIFIERS = "lepton_dse.verifiers"
     PLANNERS = "lepton_dse.planners"
     SUITES = "lepton_dse.suites"
+    ROUNDINGS = "lepton_dse.roundings"
+    SCORES = "lepton_dse.scores"
 
 
 @cache

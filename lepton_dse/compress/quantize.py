@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_dse import registry
 from lepton_dse.bundle import Bundle, Scale
 from lepton_dse.compress.groups import absorbed_clip, scale_groups
-from lepton_dse.compress.ranges import Histogram, activation_params, weight_params
+from lepton_dse.compress.histogram import Histogram
+from lepton_dse.compress.output_error import by_output_error
+from lepton_dse.compress.ranges import Granularity, activation_params, weight_params
+from lepton_dse.compress.refine import refine
+from lepton_dse.compress.rounding.protocol import Rounding
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
-from lepton_dse.numerics.formats import Precision
-from lepton_dse.numerics.quantize import MULTIPLIER_BITS, QuantParams
+from lepton_dse.numerics.formats import FLOAT32, NumberFormat, Precision
+from lepton_dse.numerics.quantize import MULTIPLIER_BITS
 from lepton_dse.plan import Calibration, CalibrationMethod
 from lepton_dse.reference.engine import steps
 
-__all__ = ["noise", "quantize", "weight_axis"]
+__all__ = ["Recipe", "noise", "quantize", "weight_axis"]
 
 _BATCH = 64
 _NOISE_SAMPLES = 64
@@ -45,76 +52,175 @@ def weight_axis(op: ops.Op) -> int | None:
             return None
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is quantised.
+
+    Parameters
+    ----------
+    precision : Precision
+        Formats of weights and activations: integers of 2 to 16 bits, floats, or integer weights with float activations.
+    overrides : mapping of str to Precision
+        Formats of single operations with weights. An activation takes the widest format that an operation reading it asks for.
+    method : CalibrationMethod
+        How ranges are chosen.
+    symmetric : bool
+        Symmetric activations.
+    granularity : Granularity
+        How many weights share a scale.
+    group : int or None
+        Weights of a group.
+    rounding : str
+        A method registered in ``lepton_dse.roundings``: nearest, adaround, gptq, quantease.
+    correct_bias : bool
+        Biases make up for what rounding shifts in the mean of each channel.
+    """
+
+    precision: Precision
+    overrides: Mapping[str, Precision] = field(default_factory=dict)
+    method: CalibrationMethod = CalibrationMethod.MSE
+    symmetric: bool = False
+    granularity: Granularity = Granularity.CHANNEL
+    group: int | None = None
+    rounding: str = "nearest"
+    correct_bias: bool = False
+
+    def of(self, op: ops.Op) -> Precision:
+        """Formats of one operation."""
+        return self.overrides.get(op.name, self.precision)
+
+
 def quantize(
     graph: Graph,
-    precision: Precision,
+    recipe: Recipe,
     data: Dataset,
     *,
-    method: CalibrationMethod = CalibrationMethod.MSE,
-    overrides: Mapping[str, Precision] | None = None,
-    symmetric: bool = False,
-    source: str = "data",
+    source: Literal["data", "noise"] = "data",
+    progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[Bundle, Calibration | None]:
-    """Scales for every tensor that becomes an integer.
+    """Scales for every tensor that is stored in a narrower format, and weights that are chosen for it.
 
     Parameters
     ----------
     graph : Graph
         Float graph with one input.
-    precision : Precision
-        Integer formats, 2 to 16 bits. A float precision gives a bundle without scales.
+    recipe : Recipe
+        Formats and methods.
     data : Dataset
         Calibration samples; labels are not looked at.
-    method : CalibrationMethod
-        How ranges are chosen.
-    overrides : mapping of str to Precision, optional
-        Weight formats by operation name; activations keep `precision`.
-    symmetric : bool
-        Symmetric activations.
     source : {"data", "noise"}
         What the samples are; recorded in the result.
+    progress : callable
+        Told what is about to be done.
 
     Returns
     -------
     Bundle
         The graph and its scales.
     Calibration or None
-        How the scales were found; None for float formats.
+        How the scales were found; None where all formats are float32.
 
     Raises
     ------
     LeptonError
-        If the precision mixes integers and floats, an override names no operation with weights, or the model takes integers.
+        If the precision mixes integers and floats in a way that nothing executes, an override names no operation with weights, or
+        the model takes integers.
     """
+    _check(graph, recipe)
+    if recipe.precision == Precision(FLOAT32, FLOAT32) and not recipe.overrides:
+        return Bundle(graph), None
+    scales = _weight_scales(graph, recipe)
+    groups = scale_groups(graph)
+    formats = {group: form for group, form in _activation_formats(graph, recipe, groups).items() if form != FLOAT32}
+    if formats:
+        progress("ranges of activations")
+        histograms = _histograms(graph, data.x, groups)
+        params = {
+            group: activation_params(histogram, formats[group], recipe.method, symmetric=recipe.symmetric)
+            for group, histogram in histograms.items()
+            if group in formats
+        }
+        found = {group: Scale(formats[group], entry) for group, entry in params.items()}
+        if recipe.method is CalibrationMethod.OUTPUT:
+            better = by_output_error(graph, data.x, groups, histograms, {**scales, **found}, symmetric=recipe.symmetric)
+            found.update({group: Scale(formats[group], entry) for group, entry in better.items()})
+        scales.update({name: found[group] for name, group in groups.items() if group in found})
+    _make_room_for_biases(graph, scales)
+    if recipe.rounding != "nearest" or recipe.correct_bias:
+        rounding: Rounding = registry.load(registry.Group.ROUNDINGS, recipe.rounding)
+        graph = refine(graph, scales, data.x, rounding=rounding, correct_bias=recipe.correct_bias, progress=progress)
+    calibration = Calibration(
+        method=recipe.method,
+        samples=len(data),
+        source=source,
+        rounding=recipe.rounding,
+        bias_correction=recipe.correct_bias,
+    )
+    return Bundle(graph, scales), calibration
+
+
+def _check(graph: Graph, recipe: Recipe) -> None:
     for name in graph.inputs:
         if not graph.tensors[name].format.is_float:
             raise LeptonError(
                 f"takes {graph.tensors[name].format}, which has no scale", where=name, fix="feed the model real numbers"
             )
-    if precision.weights.is_float and precision.activations.is_float:
-        return Bundle(graph), None
-    if not precision.is_integer:
-        raise LeptonError(f"'{precision}' keeps float activations", fix="use an integer format such as int8 or w4a8")
-    chosen = dict(overrides or {})
+    weighted = {op.name for op in graph.ops if _weights_of(graph, op) is not None}
+    unknown = sorted(set(recipe.overrides) - weighted)
+    if unknown:
+        raise LeptonError("no operation with weights", where=", ".join(unknown), fix="'lepton inspect' lists the names")
+    every = (recipe.precision, *recipe.overrides.values())
+    if recipe.granularity is Granularity.GROUP and any(entry.activations.is_integer for entry in every):
+        raise LeptonError(
+            "groups of weights inside a channel need float activations: an integer sum has one scale",
+            fix="use a format such as w4-float16, or one scale a channel",
+        )
+    for entry in every:
+        if entry.weights.is_float and entry.activations.is_integer:
+            raise LeptonError(
+                f"'{entry}' has float weights and integer activations", fix="use an integer format such as int8 or w4a8"
+            )
+    if recipe.rounding != "nearest" and not any(entry.weights.is_integer for entry in every):
+        raise LeptonError(f"'{recipe.rounding}' chooses integers, and no weight is one", fix="use an integer format, or nearest")
+
+
+def _weights_of(graph: Graph, op: ops.Op) -> str | None:
+    """Name of an operation's weights, where they are a constant."""
+    return op.inputs[1] if weight_axis(op) is not None and op.inputs[1] in graph.constants else None
+
+
+def _weight_scales(graph: Graph, recipe: Recipe) -> dict[str, Scale]:
     scales: dict[str, Scale] = {}
     for op in graph.ops:
-        axis = weight_axis(op)
-        if axis is None or op.inputs[1] not in graph.constants:
+        name, axis = _weights_of(graph, op), weight_axis(op)
+        form = recipe.of(op).weights
+        if name is None or axis is None or form == FLOAT32:
             continue
-        form = chosen.pop(op.name, precision).weights
-        weights = np.asarray(graph.constants[op.inputs[1]], np.float32)
-        scales[op.inputs[1]] = Scale(form, weight_params(weights, axis % weights.ndim, form, method))
-    if chosen:
-        raise LeptonError("no operation with weights", where=", ".join(sorted(chosen)), fix="'lepton inspect' lists the names")
-    groups = scale_groups(graph)
-    histograms = _histograms(graph, data.x, groups)
-    params = {
-        group: activation_params(histogram, precision.activations, method, symmetric=symmetric)
-        for group, histogram in histograms.items()
+        if name in scales and scales[name].format != form:
+            raise LeptonError("shares its weights with an operation of another format", where=op.name, fix="give both one format")
+        weights = np.asarray(graph.constants[name], np.float32)
+        granularity = Granularity.CHANNEL if isinstance(op.attributes, ops.Affine) else recipe.granularity
+        params = weight_params(weights, axis % weights.ndim, form, recipe.method, granularity=granularity, group=recipe.group)
+        scales[name] = Scale(form, params)
+    return scales
+
+
+def _activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str]) -> dict[str, NumberFormat]:
+    """The format of each group of activations: the widest that an operation reading it asks for."""
+    asked: dict[str, list[NumberFormat]] = {group: [] for group in groups.values()}
+    for op in graph.ops:
+        if _weights_of(graph, op) is not None and op.inputs[0] in groups:
+            asked[groups[op.inputs[0]]].append(recipe.of(op).activations)
+    kinds = [
+        form for form in (recipe.precision.activations, *(form for forms in asked.values() for form in forms)) if form != FLOAT32
+    ]
+    narrow = [form for form in kinds if form.is_integer]
+    default = recipe.precision.activations
+    if default == FLOAT32 and narrow:
+        default = max(narrow, key=lambda form: form.bits)
+    return {
+        group: max((form for form in forms), key=lambda form: form.bits) if forms else default for group, forms in asked.items()
     }
-    scales.update({name: Scale(precision.activations, params[group]) for name, group in groups.items() if group in params})
-    _make_room_for_biases(graph, scales)
-    return Bundle(graph, scales), Calibration(method=method, samples=len(data), source=source)
 
 
 def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
@@ -128,15 +234,16 @@ def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
     """
     for op in graph.ops:
         axis = weight_axis(op)
-        if axis is None or len(op.inputs) < 3 or op.inputs[1] not in scales or op.inputs[0] not in scales:
-            continue
         clip = absorbed_clip(graph, op)
-        x, w, y = scales[op.inputs[0]], scales[op.inputs[1]], scales[op.output if clip is None else clip.output]
+        ends = (*op.inputs[:2], op.output if clip is None else clip.output)
+        if axis is None or len(op.inputs) < 3 or not all(name in scales and scales[name].format.is_integer for name in ends):
+            continue
+        x, w, y = (scales[name] for name in ends)
         bias = np.abs(np.asarray(graph.constants[op.inputs[2]], np.float64))
         beta = np.asarray(w.params.beta, np.float64)
         least = bias * max(beta.max() / (y.params.beta[0] * 2.0 ** (MULTIPLIER_BITS - 1)), 2.0**-_BIAS_BITS / x.params.beta[0])
-        raised = np.maximum(beta, least).astype(np.float32)
-        params = QuantParams(tuple(float(value) for value in raised), 0, w.params.axis)
+        raised = np.maximum(beta, least if beta.size > 1 else least.max()).astype(np.float32)
+        params = replace(w.params, beta=tuple(float(value) for value in raised))
         scales[op.inputs[1]] = Scale(w.format, params)
 
 

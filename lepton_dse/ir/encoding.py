@@ -16,7 +16,7 @@ from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.formats import NumberFormat
 from lepton_dse.numerics.quantize import QuantParams
 
-__all__ = ["decode_op", "decode_tensor", "encode_op", "encode_tensor"]
+__all__ = ["decode_op", "decode_quant", "decode_tensor", "encode_op", "encode_quant", "encode_tensor"]
 
 Json = dict[str, Any]
 
@@ -25,7 +25,7 @@ def encode_tensor(tensor: Tensor) -> Json:
     """A tensor as a JSON object."""
     encoded: Json = {"name": tensor.name, "shape": list(tensor.shape), "format": str(tensor.format)}
     if tensor.quant is not None:
-        encoded["quant"] = {"beta": list(tensor.quant.beta), "zero": tensor.quant.zero, "axis": tensor.quant.axis}
+        encoded["quant"] = encode_quant(tensor.quant)
     return encoded
 
 
@@ -40,13 +40,31 @@ def decode_tensor(value: Any) -> Tensor:
     entry = _object(value, {"name", "shape", "format"}, {"quant"}, "tensor")
     quant = None
     if entry.get("quant") is not None:
-        fields = _object(entry["quant"], {"beta", "zero", "axis"}, set(), "quant")
-        beta = _typed(fields["beta"], tuple[float, ...], "beta")
-        quant = QuantParams(beta, _typed(fields["zero"], int, "zero"), _typed(fields["axis"], int | None, "axis"))
+        quant = decode_quant(entry["quant"])
     shape = _typed(entry["shape"], tuple[int, ...], "shape")
     if any(extent < 0 for extent in shape):
         raise InvalidModelError(f"a negative extent in {list(shape)}", where=str(entry["name"]))
     return Tensor(_typed(entry["name"], str, "name"), shape, NumberFormat.parse(_typed(entry["format"], str, "format")), quant)
+
+
+def encode_quant(params: QuantParams) -> Json:
+    """Scales as a JSON object; a group only where there is one."""
+    group = {} if params.group is None else {"group": params.group}
+    return {"beta": list(params.beta), "zero": params.zero, "axis": params.axis, **group}
+
+
+def decode_quant(value: Any) -> QuantParams:
+    """The scales of a JSON object.
+
+    Raises
+    ------
+    InvalidModelError
+        If a field is missing, unknown or of the wrong type.
+    """
+    fields = _object(value, {"beta", "zero", "axis"}, {"group"}, "quant")
+    beta = _typed(fields["beta"], tuple[float, ...], "beta")
+    axis, group = (_typed(fields.get(name), int | None, name) for name in ("axis", "group"))
+    return QuantParams(beta, _typed(fields["zero"], int, "zero"), axis, group)
 
 
 def encode_op(op: Op) -> Json:

@@ -191,6 +191,20 @@ class Graph:
             tensors[op.output] = expected
         return type(self)(self.name, tensors.values(), operations, self.inputs, self.outputs, self._constants)
 
+    def with_constants(self, values: Mapping[str, NDArray[np.generic]]) -> Graph:
+        """The same graph with other values of some constants, of the same shapes.
+
+        Raises
+        ------
+        InvalidModelError
+            If a name is no constant, or a value has another shape, or holds NaN or infinity.
+        """
+        for name in values:
+            if name not in self._constants:
+                raise InvalidModelError("is no constant", where=name)
+        constants = {**self._constants, **values}
+        return type(self)(self.name, self._tensors.values(), self._ops, self.inputs, self.outputs, constants)
+
     # --- validation -----------------------------------------------------------------------------------------------
 
     @cached_property

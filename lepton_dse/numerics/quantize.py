@@ -14,7 +14,9 @@ M, s     requantisation multiplier (unsigned) and right shift
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ __all__ = [
     "QuantParams",
     "Requantization",
     "dequantize",
+    "encode_float",
     "integer_bounds",
     "quantize",
     "requantization_for",
@@ -44,29 +47,53 @@ class QuantParams:
     Parameters
     ----------
     beta : tuple of float
-        Scale; one entry, or one per channel along `axis`. Each is exactly representable in float32.
+        Scale; one entry, or one per channel along `axis`, or one per group of each channel, channel by channel. Each is
+        exactly representable in float32.
     zero : int
         Zero point, shared by all channels.
     axis : int or None
         Channel axis when there is more than one scale.
+    group : int or None
+        Consecutive elements of a channel, the other axes in order, that share a scale; None where the whole channel does.
     """
 
     beta: tuple[float, ...]
     zero: int = 0
     axis: int | None = None
+    group: int | None = None
 
     def __post_init__(self) -> None:
         if not self.beta or not all(np.isfinite(value) and value > 0 for value in self.beta):
             raise LeptonError("a quantisation scale must be finite and positive")
-        if len(self.beta) > 1 and self.axis is None:
+        if (len(self.beta) > 1 or self.group is not None) and self.axis is None:
             raise LeptonError("several quantisation scales need a channel axis")
+        if self.group is not None and self.group < 1:
+            raise LeptonError("a group of scales holds at least one element")
 
-    def scale(self, rank: int) -> NDArray[np.float32]:
-        """Scales as a float32 array that broadcasts against a tensor of `rank` dimensions."""
-        shape = [1] * rank
-        if self.axis is not None:
-            shape[self.axis] = len(self.beta)
-        return np.asarray(self.beta, np.float32).reshape(shape)
+    def scale(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Scales as a float32 array that broadcasts against a tensor of `shape`.
+
+        Raises
+        ------
+        LeptonError
+            If the number of scales is not that of the tensor's channels or groups.
+        """
+        beta = np.asarray(self.beta, np.float32)
+        if self.axis is None:
+            return beta.reshape((1,) * len(shape))
+        channels = shape[self.axis]
+        others = (*shape[: self.axis], *shape[self.axis :][1:])
+        if self.group is None:
+            if len(beta) not in (1, channels):
+                raise LeptonError(f"{len(beta)} scales for {channels} channels")
+            wide = [1] * len(shape)
+            wide[self.axis] = len(beta)
+            return beta.reshape(wide)
+        elements = math.prod(others)
+        if len(beta) != channels * -(-elements // self.group):
+            raise LeptonError(f"{len(beta)} scales for {channels} channels in groups of {self.group} of {elements}")
+        each = np.repeat(beta.reshape(channels, -1), self.group, axis=1)[:, :elements]
+        return np.moveaxis(each.reshape(channels, *others), 0, self.axis)
 
 
 def quantize(x: NDArray[np.floating], params: QuantParams, low: int, high: int) -> NDArray[np.int64]:
@@ -86,15 +113,38 @@ def quantize(x: NDArray[np.floating], params: QuantParams, low: int, high: int) 
     ndarray of int64, same shape
     """
     with np.errstate(over="ignore"):  # an infinite ratio is clamped like any other
-        ratio = np.divide(x.astype(np.float32, copy=False), params.scale(x.ndim), dtype=np.float32)
+        ratio = np.divide(x.astype(np.float32, copy=False), params.scale(x.shape), dtype=np.float32)
     # Clamp before the conversion: an out-of-range float has no defined integer value.
     rounded = np.clip(np.rint(ratio).astype(np.float64) + params.zero, low, high)
     return rounded.astype(np.int64)
 
 
-def dequantize(q: NDArray[np.integer], params: QuantParams) -> NDArray[np.float32]:
-    """``beta * (q - z)`` in float32, any shape."""
-    return (q.astype(np.int64) - params.zero).astype(np.float32) * params.scale(q.ndim)
+def encode_float(x: NDArray[np.floating], params: QuantParams, form: NumberFormat) -> NDArray[np.generic]:
+    """``x / beta``, clamped to a float format's finite range and rounded to it, halves to even.
+
+    Parameters
+    ----------
+    x : ndarray of float, any shape
+    params : QuantParams
+        Scale; the zero point is not used.
+    form : NumberFormat
+        Float format, for example ``float8_e4m3``.
+
+    Returns
+    -------
+    ndarray of ``form.numpy``, same shape
+    """
+    with np.errstate(over="ignore"):
+        ratio = np.divide(x.astype(np.float32, copy=False), params.scale(x.shape), dtype=np.float32)
+    limit = np.float32(form.maximum)
+    return np.clip(ratio, -limit, limit).astype(form.numpy)
+
+
+def dequantize(q: NDArray[Any], params: QuantParams) -> NDArray[np.float32]:
+    """``beta * (q - z)`` in float32, any shape; float formats have no zero point, ``beta * q``."""
+    if q.dtype.kind not in "iu":
+        return q.astype(np.float32) * params.scale(q.shape)
+    return (q.astype(np.int64) - params.zero).astype(np.float32) * params.scale(q.shape)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse.compress.groups import absorbed_clip, scale_groups
-from lepton_dse.compress.quantize import noise, quantize
-from lepton_dse.compress.ranges import Histogram, activation_params, weight_params
+from lepton_dse.compress.quantize import Recipe, noise, quantize
+from lepton_dse.compress.histogram import Histogram
+from lepton_dse.compress.ranges import activation_params, weight_params
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
@@ -124,7 +125,7 @@ def test_weights_stay_within_the_symmetric_range(seed: int, form: NumberFormat, 
     assert len(params.beta) == weights.shape[axis]
     assert all(np.float32(beta) == beta > 0 for beta in params.beta)
     q = to_integers(weights, params, -(limit + 1), limit + 1)
-    if method is not CalibrationMethod.MSE:
+    if method not in (CalibrationMethod.MSE, CalibrationMethod.OUTPUT):
         assert np.abs(q).max() == limit  # the greatest magnitude of a channel is the greatest integer
     assert not np.moveaxis(q, axis, 0)[0].any()
     clipped = np.clip(q, -limit, limit)
@@ -195,7 +196,7 @@ def test_tensors_that_share_a_scale() -> None:
 @settings(max_examples=40)
 @given(graphs(branches=True), precisions(2, 16), st.sampled_from(METHODS), st.integers(0, 2**32 - 1))
 def test_every_tensor_of_a_group_has_one_scale(graph: Graph, precision: Precision, method: CalibrationMethod, seed: int) -> None:
-    bundle, calibration = quantize(graph, precision, noise(graph, seed, 5), method=method)
+    bundle, calibration = quantize(graph, Recipe(precision, method=method), noise(graph, seed, 5))
     assert calibration is not None
     assert (calibration.method, calibration.samples) == (method, 5)
     for name, group in scale_groups(graph).items():
@@ -217,39 +218,62 @@ def test_every_tensor_of_a_group_has_one_scale(graph: Graph, precision: Precisio
 def test_overrides_change_the_weights_of_one_operation() -> None:
     graph = branching()
     precision = Precision.parse("w8a6")
-    bundle, _ = quantize(graph, precision, noise(graph, 0), overrides={"conv2": Precision.parse("w3a4")})
+    bundle, _ = quantize(graph, Recipe(precision, {"conv2": Precision.parse("w3a4")}), noise(graph, 0))
     formats = {name: str(scale.format) for name, scale in bundle.scales.items()}
     assert formats["conv2.w"] == "int3"
     assert formats["conv.w"] == formats["conv3.w"] == "int8"
-    assert formats["conv2"] == formats["x"] == "int6"
+    assert formats["x"] == "int6"
+    assert formats[graph.op("conv2").inputs[0]] == "int4"  # what an operation reads is as wide as the widest reader asks
 
 
 @pytest.mark.parametrize("name", ["nothing", "pool"])
 def test_overrides_of_nothing_are_refused(name: str) -> None:
     graph = branching()
     with pytest.raises(LeptonError, match=name):
-        quantize(graph, Precision.parse("int8"), noise(graph, 0), overrides={name: Precision.parse("int4")})
+        quantize(graph, Recipe(Precision.parse("int8"), {name: Precision.parse("int4")}), noise(graph, 0))
 
 
-def test_float_formats_need_no_scales() -> None:
+def test_float_formats_have_scales_only_where_they_are_narrow() -> None:
     graph = branching()
-    bundle, calibration = quantize(graph, Precision.parse("bfloat16"), noise(graph, 0))
-    assert calibration is None
-    assert dict(bundle.scales) == {}
-    with pytest.raises(LeptonError, match="float activations"):
-        quantize(graph, Precision.parse("w4-float16"), noise(graph, 0))
+    plain, calibration = quantize(graph, Recipe(Precision.parse("float32")), noise(graph, 0))
+    assert (calibration, dict(plain.scales)) == (None, {})
+    wide, _ = quantize(graph, Recipe(Precision.parse("bfloat16")), noise(graph, 0))
+    assert {scale.params for scale in wide.scales.values()} == {QuantParams((1.0,))}
+    narrow, _ = quantize(graph, Recipe(Precision.parse("float8_e4m3")), noise(graph, 0))
+    assert len(narrow.scales[graph.op("conv2").inputs[1]].params.beta) > 1
+    weights_alone, _ = quantize(graph, Recipe(Precision.parse("w4-float32")), noise(graph, 0))
+    assert set(weights_alone.scales) <= set(graph.constants)
+
+
+def outlying() -> Histogram:
+    """A bell of many values and a few far ones."""
+    rng = np.random.default_rng(1)
+    return histogram_of(np.concatenate([rng.normal(0, 1, 200_000), rng.uniform(20, 60, 20)]).astype(np.float32))
+
+
+def test_kl_leaves_outliers_out_and_is_not_minmax() -> None:
+    histogram, form = outlying(), NumberFormat.parse("int8")
+    least = activation_params(histogram, form, CalibrationMethod.KL).beta[0]
+    assert least < 0.6 * activation_params(histogram, form, CalibrationMethod.MINMAX).beta[0]
+
+
+def test_kl_keeps_a_range_without_outliers() -> None:
+    samples = np.random.default_rng(2).uniform(0, 1, 100_000).astype(np.float32)
+    form = NumberFormat.parse("int8")
+    kept = activation_params(histogram_of(samples), form, CalibrationMethod.KL).beta[0]
+    assert kept > 0.95 * activation_params(histogram_of(samples), form, CalibrationMethod.MINMAX).beta[0]
 
 
 def test_samples_of_another_shape_are_refused() -> None:
     with pytest.raises(LeptonError, match="shape"):
-        quantize(branching(), Precision.parse("int8"), Dataset(np.zeros((2, 2, 4, 3), np.float32)))
+        quantize(branching(), Recipe(Precision.parse("int8")), Dataset(np.zeros((2, 2, 4, 3), np.float32)))
 
 
 def test_the_order_of_samples_is_of_no_account() -> None:
     graph = branching()
     data = noise(graph, 3, 70)  # more than one batch
-    one, _ = quantize(graph, Precision.parse("int8"), data)
-    other, _ = quantize(graph, Precision.parse("int8"), Dataset(data.x[::-1].copy()))
+    one, _ = quantize(graph, Recipe(Precision.parse("int8")), data)
+    other, _ = quantize(graph, Recipe(Precision.parse("int8")), Dataset(data.x[::-1].copy()))
     assert one.scales == other.scales
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lepton_dse import flow
 from lepton_dse.bundle import Bundle
-from lepton_dse.compress.quantize import quantize
+from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.lower import lower_bundle
 from lepton_dse.plan import Plan
 from lepton_dse.schedule.layers import Chain, stream_chain
@@ -32,7 +32,7 @@ SEARCH = (Phase.explicit, Phase.reuse, Phase.generate)  # a simulation takes sec
 
 def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
     """A plan with drawn foldings for a device without limits."""
-    bundle, calibration = quantize(case.graph, case.precision, case.data)
+    bundle, calibration = quantize(case.graph, Recipe(case.precision), case.data)
     bundle = Bundle(bundle.graph, bundle.scales, case.data.x)
     lowered = lower_bundle(bundle)
     chain = stream_chain(lowered)

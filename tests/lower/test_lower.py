@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse.bundle import Bundle
-from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.compress.quantize import Recipe, noise, quantize
 from lepton_dse.data import Dataset
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.flow import plan
@@ -31,7 +31,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def lowered_of(graph: Graph, precision: Precision, seed: int = 0, **options: object) -> LoweredGraph:
-    return lower_bundle(quantize(graph, precision, noise(graph, seed, 8), **options)[0])  # type: ignore[arg-type]
+    return lower_bundle(quantize(graph, Recipe(precision, **options), noise(graph, seed, 8))[0])  # type: ignore[arg-type]
 
 
 def samples_of(graph: Graph, seed: int, count: int, scale: float = 1.0) -> np.ndarray:
@@ -96,18 +96,18 @@ def test_the_accumulator_is_as_narrow_as_it_can_be(bits: int) -> None:
 @settings(max_examples=30)
 @given(graphs(branches=True), precisions(2, 16), SEEDS)
 def test_lowering_twice_gives_the_same(graph: Graph, precision: Precision, seed: int) -> None:
-    bundle, _ = quantize(graph, precision, noise(graph, seed, 8))
+    bundle, _ = quantize(graph, Recipe(precision), noise(graph, seed, 8))
     assert lower_bundle(bundle).digest == lower_bundle(bundle).digest
 
 
 PROCESS = """
-from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.compress.quantize import Recipe, noise, quantize
 from lepton_dse.importers import load_model
 from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.files import data_folder
 graph = load_model(data_folder("models") / "digits_cnn.onnx")
-bundle, _ = quantize(graph, Precision.parse("w4a8"), noise(graph, 3))
+bundle, _ = quantize(graph, Recipe(Precision.parse("w4a8")), noise(graph, 3))
 print(bundle.digest, lower_bundle(bundle).digest)
 """
 
@@ -129,7 +129,7 @@ def test_sixteen_bits_are_near_the_real_result(graph: Graph, seed: int) -> None:
     if any(isinstance(op.attributes, ops.ArgMax) for op in graph.ops):
         return
     x = samples_of(graph, seed, 8)
-    bundle, _ = quantize(graph, Precision.parse("int16"), Dataset(x), method=CalibrationMethod.MINMAX)
+    bundle, _ = quantize(graph, Recipe(Precision.parse("int16"), method=CalibrationMethod.MINMAX), Dataset(x))
     found = engine.run(lower_bundle(bundle), x, evaluate=fast.evaluate)
     for name, want in engine.run(graph, x).items():
         error = np.abs(found[name] - want).max()
@@ -161,7 +161,7 @@ def test_a_convolution_is_what_fractions_make_of_it(
         y = builder.add(ops.Clip(0.0, 1.5), [y], output="z")
     graph = builder.build([y])
     data = rng.normal(0.7, 1, (4, 2, 3, 3)).astype(np.float32)
-    bundle, _ = quantize(graph, precision, Dataset(data))
+    bundle, _ = quantize(graph, Recipe(precision), Dataset(data))
     lowered = lower_bundle(bundle)
     values = dict(engine.steps(lowered, {"x": data[:1]}))
     q, got = values["x.q"][0].astype(int), values[f"{y}.q"][0].astype(int)
@@ -203,7 +203,7 @@ def test_a_channel_of_vanishing_weights_keeps_its_bias(small: float, form: str) 
     operands = [x, builder.constant("w", w), builder.constant("b", np.asarray([0.5, 1.5, -0.25], np.float32))]
     graph = builder.build([builder.add(ops.MatMul(), operands, output="y")])
     data = rng.normal(0, 1, (32, 6)).astype(np.float32)
-    bundle, _ = quantize(graph, Precision.parse(form), Dataset(data), method=CalibrationMethod.MINMAX)
+    bundle, _ = quantize(graph, Recipe(Precision.parse(form), method=CalibrationMethod.MINMAX), Dataset(data))
     found, want = engine.run(lower_bundle(bundle), data)["y"], engine.run(graph, data)["y"]
     assert np.abs(found - want)[:, 1].max() <= 1.1 * bundle.scales["y"].params.beta[0] + 3e-3 * small
 
@@ -218,7 +218,7 @@ def test_averages_sums_and_concatenations_are_rounded_once() -> None:
     both = builder.add(ops.Concat(1), [total, total], output="both")
     graph = builder.build([both])
     data = rng.normal(1, 1, (6, 2, 4, 4)).astype(np.float32)
-    bundle, _ = quantize(graph, Precision.parse("int8"), Dataset(data))
+    bundle, _ = quantize(graph, Recipe(Precision.parse("int8")), Dataset(data))
     values = dict(engine.steps(lower_bundle(bundle), {"x": data[:1]}))
     q, z = values["x.q"][0].astype(int), bundle.scales["x"].params.zero
     for c, r, k in product(range(2), range(5), range(5)):
@@ -263,7 +263,7 @@ def dense() -> Graph:
 
 def test_a_plan_lowers_only_its_own_bundle() -> None:
     planned = plan(dense(), "unit-cpu")
-    other, _ = quantize(dense(), Precision.parse("w4a8"), noise(dense(), 0))
+    other, _ = quantize(dense(), Recipe(Precision.parse("w4a8")), noise(dense(), 0))
     assert lower(planned.plan, planned.bundle).digest == planned.lowered.digest
     with pytest.raises(InvalidPlanError, match="not the one"):
         lower(planned.plan, other)
@@ -274,7 +274,7 @@ def test_a_plan_lowers_only_its_own_bundle() -> None:
 
 
 def test_a_missing_scale_is_named() -> None:
-    bundle, _ = quantize(dense(), Precision.parse("int8"), noise(dense(), 0))
+    bundle, _ = quantize(dense(), Recipe(Precision.parse("int8")), noise(dense(), 0))
     scales = {name: scale for name, scale in bundle.scales.items() if name != "y"}
     with pytest.raises(LeptonError, match="y: has no scale"):
         lower_bundle(Bundle(bundle.graph, scales, bundle.samples))

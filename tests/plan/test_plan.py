@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lepton_dse.bundle import Bundle
-from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.compress.quantize import Recipe, noise, quantize
 from lepton_dse.errors import InvalidPlanError
 from lepton_dse.files import write_bytes
 from lepton_dse.ir.graph import Graph
@@ -192,7 +192,7 @@ def test_checks_say_how_they_ended() -> None:
 def test_a_bundle_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, graph: Graph, precision: Precision, samples: int
 ) -> None:
-    bundle, _ = quantize(graph, precision, noise(graph, 0, 4))
+    bundle, _ = quantize(graph, Recipe(precision), noise(graph, 0, 4))
     bundle = Bundle(bundle.graph, bundle.scales, noise(graph, 1, samples).x)
     folder = tmp_path_factory.mktemp("bundle")
     for name, data in bundle.to_files().items():
@@ -215,7 +215,7 @@ def test_the_digest_of_a_bundle_sees_all_of_it(tmp_path: Path) -> None:
         builder = GraphBuilder("b")
         w = builder.constant("w", np.asarray([[1.0], [weight]], np.float32))
         graph = builder.build([builder.add(ops.MatMul(), [builder.input("x", (1, 2)), w], output="y")])
-        found, _ = quantize(graph, Precision.parse(form), noise(graph, 0, 4))
+        found, _ = quantize(graph, Recipe(Precision.parse(form)), noise(graph, 0, 4))
         return Bundle(found.graph, found.scales, noise(graph, seed, 4).x)
 
     assert bundle().digest == bundle().digest

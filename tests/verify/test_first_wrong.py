@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lepton_dse as ld
-from lepton_dse.compress.quantize import quantize
+from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.lower import lower_bundle
@@ -119,7 +119,7 @@ def test_unknown_bits_are_named(copy: Path, needs_tool: Any) -> None:
 
 def test_expected_words_follow_the_stream_behind_a_flatten() -> None:
     """A clip that moves back over a flatten leaves its stage without a tensor, whose order is not the stream's."""
-    bundle, _ = quantize(network(clip_behind_flatten=True), Precision.parse("int8"), ld.Dataset(SAMPLES))
+    bundle, _ = quantize(network(clip_behind_flatten=True), Recipe(Precision.parse("int8")), ld.Dataset(SAMPLES))
     lowered = lower_bundle(bundle)
     chain = stream_chain(lowered)
     assert isinstance(chain, Chain)

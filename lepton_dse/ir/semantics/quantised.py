@@ -20,12 +20,14 @@ Array = NDArray[Any]
 
 
 def quantize(_: ops.Quantize, inputs: Sequence[Array], tensors: Sequence[Tensor], output: Tensor) -> Array:
-    """Real to integer, with the output's scale and the bounds of its format."""
+    """Real to stored number, with the output's scale and the bounds of its format."""
+    if output.format.is_float:
+        return arithmetic.encode_float(inputs[0], _scale(output), output.format)
     return arithmetic.quantize(inputs[0], _scale(output), *integer_bounds(output.format))
 
 
 def dequantize(_: ops.Dequantize, inputs: Sequence[Array], tensors: Sequence[Tensor], output: Tensor) -> Array:
-    """Integer to real, with the input's scale."""
+    """Stored number to real, with the input's scale."""
     return arithmetic.dequantize(inputs[0], _scale(tensors[0]))
 
 
