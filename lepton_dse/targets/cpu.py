@@ -46,6 +46,10 @@ class CpuTarget(Processor):
     """Instructions in flight: how far a core looks ahead of the oldest that waits."""
     registers: Quantity
     """Architectural vector registers."""
+    fill_cycles: Quantity | None = None
+    """Cycles from one line that is brought into a set of the first cache to the next into the same set; None where unknown."""
+    load_window: Quantity | None = None
+    """Loads in flight: how far a core's loads look ahead of the oldest that waits; None where unknown."""
 
     @model_validator(mode="after")
     def _ordered(self) -> CpuTarget:

@@ -52,8 +52,6 @@ class Case:
     gemm: Gemm
     d1: Cache
     ll: Cache
-    scored: bool = True
-    """False where gcc is known not to keep the nest."""
 
     @property
     def packed(self) -> bool:
@@ -76,11 +74,10 @@ def _case(
     *,
     rows_inner: bool = True,
     strides: tuple[int, int] | None = None,
-    scored: bool = True,
 ) -> Case:
     blocking = Blocking(*tile, *blocks, *layouts, order, rows_inner)
     lda, ldb = strides or (size[2], size[1])
-    return Case(Gemm(*size, blocking, lda, ldb), *caches, scored)
+    return Case(Gemm(*size, blocking, lda, ldb), *caches)
 
 
 CASES = (
@@ -103,7 +100,7 @@ CASES = (
     _case(_LARGE, (192, 192, 200), (4, 3, 8), (96, 96, 100), (_U, _P), strides=(200, 248)),
     _case(_SMALL, (144, 144, 200), (4, 3, 1), (72, 72, 100), (_U, _U), "pnm"),
     _case(_SMALL, (90, 96, 120), (3, 1, 8), (30, 96, 60), (_P, _U), "nmp"),
-    _case(_TINY, (60, 96, 90), (1, 1, 1), (60, 96, 90), (_U, _U), "mnp", rows_inner=False, scored=False),
+    _case(_TINY, (60, 96, 90), (1, 1, 1), (60, 96, 90), (_U, _U), "mnp", rows_inner=False),
     # Unpacked, rows at powers of two, which meet in few sets.
     _case(_LARGE, (192, 256, 256), (6, 2, 8), (48, 64, 64), (_U, _U)),
     _case(_LARGE, (192, 256, 256), (6, 2, 8), (192, 256, 256), (_U, _U), "mnp", rows_inner=False),
@@ -159,7 +156,7 @@ def observe(case: Case, level: str) -> tuple[Observed, tuple[Counts, ...]]:
 def rows_of(case: Case, seen: Observed, counts: tuple[Counts, ...]) -> list[Row]:
     """Both levels of a case; a level that cachegrind never missed is left out."""
     pairs = (("D1", counts[0].misses, seen.d1_misses), ("LL", counts[1].misses, seen.ll_misses))
-    return [row(f"{level} misses of {case.name}", ours, theirs, scored=case.scored) for level, ours, theirs in pairs if theirs]
+    return [row(f"{level} misses of {case.name}", ours, theirs) for level, ours, theirs in pairs if theirs]
 
 
 def closed_form_rows(case: Case) -> list[Row]:
@@ -217,18 +214,14 @@ def _against_cachegrind(level: str, suite: Suite, context: Context) -> SuiteResu
         except LeptonError as error:
             raise UnavailableError(f"{case.name}: {error}") from error
         rows += rows_of(case, seen, counts)
-        if case.scored:
-            ratios.append(seen.accesses / _accesses(case))
-    notes = [
+        ratios.append(seen.accesses / _accesses(case))
+    notes = (
         f"gcc {level} {' '.join(_OPTIONS)}; addresses from nm; counts of the kernel's function alone",
-        _median_note([entry for entry in rows if entry.scored], "all scored rows"),
-        _median_note([entry for entry in rows if entry.scored and entry.case.startswith("D1")], "D1"),
-        _median_note([entry for entry in rows if entry.scored and entry.case.startswith("LL")], "LL"),
-        "outside the mean: a 1 x 1 tile, whose loop over columns gcc turns into vectors, so that B is missed an eighth as often",
+        _median_note(rows, "all rows"),
+        _median_note([entry for entry in rows if entry.case.startswith("D1")], "D1"),
+        _median_note([entry for entry in rows if entry.case.startswith("LL")], "LL"),
         f"the compiled programs make {min(ratios):.2f} to {max(ratios):.2f} times the accesses of the nest",
-    ]
-    if level == "-O3":
-        notes.append("gcc -O3 also turns loops that pack an operand into vectors, which touch several columns at a time")
+    )
     return score(suite, rows, notes=notes)
 
 

@@ -19,8 +19,9 @@ from lepton_dse.sim.cache import Blocking, Layout, matrix_problem
 from lepton_dse.sim.cpu import Core, core_of, nest_of, price_nest
 from lepton_dse.validate.cpu_programs import Gemm, timed_program
 from lepton_dse.validate.cpu_tools import compiled, run_program
-from lepton_dse.validate.host import OPTIONS, Host, measure_host
+from lepton_dse.validate.host import Host, measure_host
 from lepton_dse.validate.host_model import host_target
+from lepton_dse.validate.host_program import OPTIONS
 from lepton_dse.validate.protocol import Context, Suite, SuiteResult, UnavailableError, row, score
 
 __all__ = ["ROUNDS", "SUITES", "host_rows", "predicted_s", "tilings", "times_of"]
@@ -116,20 +117,22 @@ def times_of(gemms: Sequence[Gemm], rounds: int) -> NDArray[np.float64]:
     return times
 
 
-def predicted_s(gemm: Gemm, core: Core) -> float:
+def predicted_s(gemm: Gemm, core: Core, narrow_per_s: float) -> float:
     """Time of a kernel on one core by the closed form.
 
     Parameters
     ----------
     gemm : Gemm
-        Of float32; narrower vectors than the core's run at the rate of as many lanes.
+        Of float32.
     core : Core
+    narrow_per_s : float
+        Multiply-adds a second on vectors narrower than the core's.
     """
     lanes = float(gemm.blocking.lanes)
-    narrow = core._replace(lanes=lanes, mac_per_s=core.mac_per_s * lanes / core.lanes)
+    used = core if lanes == core.lanes else core._replace(lanes=lanes, mac_per_s=narrow_per_s * lanes)
     problem = matrix_problem(gemm.m, gemm.n, gemm.k, lda=gemm.lda, ldb=gemm.ldb)
     every = float(problem.element * (gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n))
-    return float(price_nest(nest_of(problem, gemm.blocking), narrow, 1.0, 1.0, 1.0, 1.0, 0.0, every).total_s)
+    return float(price_nest(nest_of(problem, gemm.blocking), used, 1.0, 1.0, 1.0, 1.0, 0.0, every).total_s)
 
 
 def host_rows(suite: Suite, gemms: Sequence[Gemm], host: Host, times: NDArray[np.float64]) -> SuiteResult:
@@ -137,7 +140,10 @@ def host_rows(suite: Suite, gemms: Sequence[Gemm], host: Host, times: NDArray[np
     # One kernel runs alone, so its core computes at the rate of one core, not at its share of all.
     core = core_of(host_target(host, _CALIBRATION_ROUNDS), Precision.parse("float32"))._replace(mac_per_s=host.mac_per_s)
     least = times.min(axis=0)
-    rows = [row(gemm.case, 1e3 * predicted_s(gemm, core), 1e3 * float(time)) for gemm, time in zip(gemms, least, strict=True)]
+    rows = [
+        row(gemm.case, 1e3 * predicted_s(gemm, core, host.narrow_per_s), 1e3 * float(time))
+        for gemm, time in zip(gemms, least, strict=True)
+    ]
     notes = [f"least of {len(times)} interleaved rounds of one program, gcc {' '.join(OPTIONS)}; nothing is fitted to the times"]
     if len(times) > 1 and len(gemms) > 2:
         halves = stats.spearmanr(times[::2].min(axis=0), times[1::2].min(axis=0)).statistic

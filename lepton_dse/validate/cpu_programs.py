@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
-from lepton_dse.sim.cache import Blocking, Layout
+from lepton_dse.sim.cache import PACK_COLUMNS, Blocking, Layout
 
 __all__ = ["Gemm", "counted_program", "operand_bytes", "timed_program"]
 
@@ -148,6 +148,8 @@ def _vectors(out: Writer, gemms: Sequence[Gemm]) -> None:
     out.line("#else")
     out.line("#define KEEP(x)")
     out.line("#endif")
+    # It would also copy several rows or columns at once and touch them in another order.
+    out.line('#define ORDER __asm__ volatile("" : : : "memory")')
     for lanes in sorted({gemm.blocking.lanes for gemm in gemms}):
         if lanes == 1:
             out.line("typedef float vec1;")
@@ -188,9 +190,17 @@ def _kernel(out: Writer, name: str, gemm: Gemm) -> None:
 
 def _pack_a(out: Writer, gemm: Gemm) -> None:
     rows = gemm.blocking.rows
-    with out.block(f"for (long ir = 0; ir < high; ir += {rows}) {{"), out.block("for (long p = 0; p < deep; ++p) {"):
-        for i in range(rows):
-            out.line(f"pa[(ir * deep) + p * {rows} + {i}] = a[(ic + ir + {i}) * {gemm.lda} + pc + p];")
+    with out.block(f"for (long ir = 0; ir < high; ir += {rows}) {{"):
+        out.line("float *to = &pa[ir * deep];")
+        out.line(f"const float *from = &a[(ic + ir) * {gemm.lda} + pc];")
+        out.line("long p = 0;")
+        with out.block(f"for (; p + {PACK_COLUMNS} <= deep; p += {PACK_COLUMNS}) {{"):
+            for i in range(rows):
+                for column in range(PACK_COLUMNS):
+                    out.line(f"to[p * {rows} + {column * rows + i}] = from[p + {i * gemm.lda + column}];")
+                out.line("ORDER;")
+        with out.block(f"for (long i = 0; i < {rows}; ++i) {{"):
+            out.line(f"for (long q = p; q < deep; ++q) {{ to[q * {rows} + i] = from[q + i * {gemm.lda}]; ORDER; }}")
 
 
 def _pack_b(out: Writer, gemm: Gemm) -> None:
@@ -201,7 +211,9 @@ def _pack_b(out: Writer, gemm: Gemm) -> None:
                 f"pb[(jr * deep) + p * {b.columns} + {v * b.lanes}]",
                 f"b[(pc + p) * {gemm.ldb} + jc + jr + {v * b.lanes}]",
             )
-            out.line(f"*(vec{b.lanes} *)&{to} = *(const vec{b.lanes} *)&{source};")
+            out.line(f"vec{b.lanes} r{v} = *(const vec{b.lanes} *)&{source};")
+            out.line(f"KEEP(r{v});")
+            out.line(f"*(vec{b.lanes} *)&{to} = r{v};")
 
 
 def _tile(out: Writer, gemm: Gemm) -> None:

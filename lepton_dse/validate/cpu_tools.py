@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ def gcc() -> str:
     return _tool("gcc")
 
 
-def _call(command: Sequence[str], folder: Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+def _call(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
         why = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no message")
@@ -100,6 +101,8 @@ def run_program(program: Program, arguments: Sequence[str] = ()) -> str:
 def cachegrind(program: Program, d1: Cache, ll: Cache, function: str) -> Observed:
     """Data accesses and misses of one function of a program under cachegrind.
 
+    The program's environment is empty: its size would shift the stack, and with it the sets that spilled values lie in.
+
     Raises
     ------
     MissingToolError
@@ -111,7 +114,8 @@ def cachegrind(program: Program, d1: Cache, ll: Cache, function: str) -> Observe
     folder = program.binary.parent
     shapes = {name: f"{cache.size_bytes},{cache.ways},{cache.line_bytes}" for name, cache in (("D1", d1), ("LL", ll))}
     options = ["--tool=cachegrind", "--cache-sim=yes", "--I1=32768,8,64", *(f"--{name}={text}" for name, text in shapes.items())]
-    _call([_tool("valgrind"), *options, "--cachegrind-out-file=counts", str(program.binary)], folder)
+    command = [_tool("valgrind"), *options, "--cachegrind-out-file=counts", str(program.binary)]
+    _call(command, folder, {name: value for name, value in os.environ.items() if name == "VALGRIND_LIB"})
     return _parsed((folder / "counts").read_text(encoding="utf-8"), function)
 
 

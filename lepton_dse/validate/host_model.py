@@ -6,7 +6,8 @@ import tomllib
 from typing import Any
 
 from lepton_dse.targets import CpuTarget
-from lepton_dse.validate.host import CHAIN, OPTIONS, Host
+from lepton_dse.validate.host import Host
+from lepton_dse.validate.host_program import CHAIN, OPTIONS
 
 __all__ = ["host_target", "host_toml"]
 
@@ -28,6 +29,8 @@ def host_toml(host: Host, rounds: int) -> str:
         "clock": ("measured", f"a chain of dependent integer additions, {best}", _HOW),
         "chain": ("measured", f"one chain of multiply-adds against chains of {CHAIN} one after another, {best}", _HOW),
         "loads": ("measured", f"independent loads of four bytes from the first level, {best}", _HOW),
+        "fills": ("measured", f"loads from ever other lines of one set of the first level, {best}", _HOW),
+        "merged": ("measured", f"the same with twice the lines that the set holds, {best}", _HOW),
         "stream": ("measured", f"sums over buffers of vectors and x[i] += 1, the slower of both, {best}", _HOW),
         "system": ("measured", "what the system says of its cores, caches and memory", "sysfs and sysconf of the host"),
         "isa": (
@@ -46,6 +49,8 @@ def host_toml(host: Host, rounds: int) -> str:
         _number("fma_ports", max(1, round(host.mac_per_s / (host.clock_hz * host.lanes))), "rate"),
         _number("fma_cycles", host.fma_cycles, "chain"),
         _number("load_ports", host.load_ports, "loads"),
+        _number("fill_cycles", host.fill_cycles, "fills"),
+        _number("load_window", host.load_window, "merged"),
         _number("reorder_window", host.window, "chain"),
         _number("registers", host.registers, "isa"),
         _number("launch_s", 0, "call"),

@@ -45,6 +45,18 @@ def run(levels: list[Level], accesses: Iterable[Access]) -> None:
                 break
 
 
+def requests(level: Level, accesses: Iterable[Access], window: int) -> int:
+    """Lines asked for, if a miss within `window` accesses of the last request for its line waits for that one instead."""
+    last: dict[int, int] = {}
+    asked = 0
+    for now, (address, size, store) in enumerate(accesses):
+        line = address // level.line
+        if level.missed(address, size, store) and now - last.get(line, -window) >= window:
+            last[line] = now
+            asked += 1
+    return asked
+
+
 def counts(level: Level) -> tuple[int, int, int, int]:
     return level.read_misses, level.write_misses, level.lines, level.write_backs
 
@@ -125,16 +137,17 @@ def blocked(
         return range(at[name], min(at[name] + step[name], extent[name]))
 
     def fill_a(at: dict[str, int]) -> Iterator[Access]:
-        place = buffers[0]
-        rows = span(at, "m")
+        panel = buffers[0]
+        rows, deep = span(at, "m"), span(at, "p")
         for top in range(rows.start, rows.stop, mr):
-            for p in span(at, "p"):
+            for start in range(0, len(deep), 8):
                 for row in range(top, top + mr):
-                    source = a.at(row, p) if row < m else None
-                    if source is not None:
-                        yield source, element, False
-                    yield place, element, True
-                    place += element
+                    for column, p in list(enumerate(deep))[start : start + 8]:
+                        source = a.at(row, p) if row < m else None
+                        if source is not None:
+                            yield source, element, False
+                        yield panel + (column * mr + row - top) * element, element, True
+            panel += mr * len(deep) * element
 
     def fill_b(at: dict[str, int]) -> Iterator[Access]:
         place = buffers[1]

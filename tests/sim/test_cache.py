@@ -84,9 +84,9 @@ def test_far_addresses_do_not_wrap() -> None:
 
 BLOCKINGS = st.fixed_dictionaries(
     {
-        "sizes": st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 9)),
+        "sizes": st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 19)),
         "tile": st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)),
-        "blocks": st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6)),
+        "blocks": st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 18)),
         "order": st.sampled_from(ORDERS),
         "rows_inner": st.booleans(),
         "a": st.sampled_from(list(Layout)),

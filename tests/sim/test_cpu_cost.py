@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import CostReport
 from lepton_dse.search.cpu import BLOCKS, ORDERS, TILES, cpu_cost, search_work, splits_of
 from lepton_dse.search.cpu_rerank import rerank
-from lepton_dse.sim.cpu import arithmetic_s, core_of, price, work_of
+from lepton_dse.sim.cache import Blocking, Layout, matrix_problem
+from lepton_dse.sim.cpu import arithmetic_s, core_of, nest_of, price, price_nest, work_of
 from lepton_dse.sim.roofline import roofline
 from lepton_dse.targets import CpuTarget, load_target, target_names
 from lepton_dse.targets.schema import Rate
@@ -128,6 +130,22 @@ def test_arithmetic_by_hand() -> None:
     assert core_of(cpu("amd-epyc-9654"), INT8).depth == 4
 
 
+def test_lines_that_meet_in_one_set_wait_for_one_another() -> None:
+    """B read where it lies, its 512 rows a way of the first cache apart: every one of its lines waits for the one before."""
+    core = core_of(cpu("amd-epyc-9654"), FLOAT32)._replace(fill_s=5e-9, load_window=64.0)
+    blocking = Blocking(1, 1, 16, 8, 64, 512, Layout.UNPACKED, Layout.UNPACKED, "mnp", rows_inner=False)
+    nests = [nest_of(matrix_problem(8, 64, 512, ldb=ldb), blocking) for ldb in (1024, 1040)]
+    met, apart = (price_nest(nest, core, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0) for nest in nests)
+    # Four lines of each row of B for each of eight rows of A; A's own 8 x 32 and the 8 x 4 of C are nearly all kept.
+    assert met.level_s[1] == pytest.approx((8 * 4 * 512 + 8 * 32 + 8 * 4) * 5e-9, rel=1e-3)
+    assert met.total_s >= met.level_s[1] > 3 * apart.total_s
+    free = price_nest(nests[0], core._replace(fill_s=0.0), 1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+    assert free.total_s < met.total_s
+    # The same blocks, packed first: the source is read a column of tiles at a time, so each of its lines waits once.
+    packed = nest_of(matrix_problem(8, 64, 512, ldb=1024), replace(blocking, b=Layout.PACKED))
+    assert price_nest(packed, core, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0).total_s < 0.5 * met.total_s
+
+
 def test_every_listed_blocking_is_no_better_than_the_chosen_one() -> None:
     graph = dense(200, 300, 500)
     for name in ("raspberry-pi-5", "unit-cpu"):
@@ -191,7 +209,7 @@ def test_more_hardware_never_costs_time(
     graph = dense(*sizes, constant=constant)
 
     def seconds(device: CpuTarget) -> float:
-        core = core_of(device, precision)
+        core = core_of(device, precision)._replace(fill_s=10 / target.clock_hz.value, load_window=60.0)
         return search_work(work_of(graph, graph.ops[0], precision), core, splits_of(int(core.cores))).seconds
 
     base = seconds(target) * (1 + 1e-9)

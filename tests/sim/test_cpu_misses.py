@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -14,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse.sim.cache import ORDERS, Blocking, Cache, Hierarchy, Layout, Problem, matrix_problem, simulate
-from lepton_dse.sim.cpu import Misses, level_misses, nest_of, occupancy, survival
+from lepton_dse.sim.cpu import Misses, level_misses, nest_of, occupancy, survival, walked_sets
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "oracle"))
+import cache_lru
 
 FOOTPRINTS = st.lists(st.tuples(st.floats(0.01, 1), st.floats(1, 12)), min_size=1, max_size=5)
 
@@ -138,6 +142,59 @@ def test_extents_of_2_to_the_40_do_not_wrap() -> None:
     assert np.isfinite(found.lines)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 24),
+    st.integers(1, 4),
+    st.integers(1, 70),
+    st.integers(1, 160),
+    st.integers(1, 160),
+    st.sampled_from([1, 8, 64, 128]),
+)
+def test_walks_reach_the_sets_that_their_lines_lie_in(
+    rows: int, wide: int, deep: int, apart_a: int, apart_b: int, sets: int
+) -> None:
+    """Operands whose rows start on lines, distances in lines: sets of every line counted one by one."""
+    columns = 16 * wide
+    m, n, k = rows, 16 * max(wide, apart_b), 16 * apart_a
+    problem = matrix_problem(m, n, k, ldb=n)
+    nest = nest_of(problem, Blocking(rows, wide, 16, rows, columns, deep, Layout.UNPACKED, Layout.UNPACKED))
+    found = walked_sets(nest, float(sets), 64.0)
+
+    def reached(count: int, pieces: int, step: int) -> int:
+        return len({(row * step + piece) % sets for row in range(count) for piece in range(pieces)})
+
+    row_b = n // 16
+    walks = ((rows, 1, apart_a), (min(deep, k), wide, row_b), (rows, wide, row_b))
+    for value, (count, pieces, step) in zip(found, walks, strict=True):
+        power = step & -step
+        exact = reached(count, pieces, step)
+        assert value >= exact * (1 - 1e-12)
+        # Where rows may start within a line, or run into one another's sets, it is a bound.
+        if (count == 1 and pieces == 1) or (step % pieces == 0 and pieces <= power):
+            assert value == pytest.approx(exact)
+
+
+def test_walks_through_an_image_reach_every_set() -> None:
+    nest = nest_of(matrix_problem(8, 32, 64), Blocking(4, 2, 16, 4, 32, 64))._replace(window=1)
+    assert walked_sets(nest, 64.0, 64.0)[0] == 64
+
+
+@pytest.mark.parametrize("rows", [9, 12, 24])
+@pytest.mark.parametrize("steps", [1, 2, 4, 16])
+def test_lost_lines_that_are_on_their_way_are_not_asked_for_again(rows: int, steps: int) -> None:
+    """Rows of A that meet in one set of eight lines, with so many steps of k in flight, against loads gone through one by one."""
+    deep = 128
+    nest = nest_of(
+        matrix_problem(rows, 16, deep, lda=1024), Blocking(rows, 1, 16, rows, 16, deep, Layout.UNPACKED, Layout.PREPACKED)
+    )
+    found = level_misses(nest, 64.0, 8, 64.0, (1.0, 1.0, 1.0), 1.0 / steps)
+    walk = [(row * 4096 + p * 4, 4, False) for p in range(deep) for row in range(rows)]
+    asked = cache_lru.requests(cache_lru.Level(32768, 8, 64), walk, rows * steps)
+    assert found.a == pytest.approx(asked)
+    assert found.b == level_misses(nest, 64.0, 8, 64.0).b
+
+
 @pytest.mark.slow
 def test_packed_blockings_are_close_to_the_simulator() -> None:
     """Forty blockings drawn at random, two levels each: the median error is what docs/cpu.md says, 8% or better."""
@@ -161,11 +218,14 @@ def test_packed_blockings_are_close_to_the_simulator() -> None:
 
 SCRIPT = """
 from lepton_dse.sim.cache import Blocking, Layout, matrix_problem
-from lepton_dse.sim.cpu import level_misses, nest_of
+from lepton_dse.sim.cpu import level_misses, nest_of, walked_sets
 for a in (Layout.UNPACKED, Layout.PACKED):
     for order in ("npm", "pmn", "mnp"):
         blocking = Blocking(4, 2, 4, 16, 24, 20, a, Layout.PREPACKED, order)
-        print([float(v).hex() for v in level_misses(nest_of(matrix_problem(70, 50, 90), blocking), 37.5, 4, 64.0)])
+        nest = nest_of(matrix_problem(70, 50, 90), blocking)
+        merged = level_misses(nest, 2.0, 4, 64.0, (1.0, 1.0, 1.0), 0.3)
+        found = (*level_misses(nest, 37.5, 4, 64.0), *merged, *walked_sets(nest, 37.5, 64.0))
+        print([float(value).hex() for value in found])
 """
 
 

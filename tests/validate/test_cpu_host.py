@@ -15,8 +15,9 @@ from lepton_dse.sim.cpu import core_of
 from lepton_dse.targets import load_target
 from lepton_dse.targets.schema import SourceKind
 from lepton_dse.validate.cpu_host import SUITES, host_rows, predicted_s, tilings, times_of
-from lepton_dse.validate.host import CacheShape, Host, cache_shapes, lanes_of_host, measure_host, program_text
+from lepton_dse.validate.host import CacheShape, Host, cache_shapes, lanes_of_host, measure_host
 from lepton_dse.validate.host_model import host_target, host_toml
+from lepton_dse.validate.host_program import program_text
 from lepton_dse.validate.protocol import Context, UnavailableError
 
 HOST = Host(
@@ -27,11 +28,14 @@ HOST = Host(
     clock_hz=3e9,
     mac_per_s=48e9,
     mac_per_s_all=190e9,
+    narrow_per_s=6e9,
     int8_per_s=100e9,
     int8_per_s_all=400e9,
     fma_cycles=4.1,
     window=100.0,
     load_ports=2.0,
+    fill_cycles=10.0,
+    load_window=60.0,
     caches=(CacheShape("l1", 32768, 8, 64, 1), CacheShape("l2", 1 << 20, 16, 64, 1), CacheShape("l3", 1 << 23, 16, 64, 16)),
     read=((190e9, 750e9), (90e9, 380e9), (95e9, 120e9), (20e9, 40e9)),
     memory_bytes=1 << 34,
@@ -95,11 +99,13 @@ def test_the_tilings_differ_and_fit() -> None:
 
 def test_predictions_follow_the_mechanisms() -> None:
     core = core_of(host_target(HOST, 1), Precision.parse("float32"))
-    times = [predicted_s(gemm, core) for gemm in tilings(8)]
+    times = [predicted_s(gemm, core, 6e9) for gemm in tilings(8)]
     work = 480 * 576 * 512
     assert min(times) >= work / core.mac_per_s
     assert times[15] > times[13] > times[10]  # fewer accumulators
     assert times[5] > times[4] > times[1]  # shallower blocks
+    assert times[18] > times[19] > times[16]  # rows of B, of A or of neither that meet in one set
+    assert predicted_s(tilings(8)[26], core, 2e9) > predicted_s(tilings(8)[26], core, 6e9)  # single values
 
 
 @pytest.fixture
@@ -115,7 +121,12 @@ def test_a_tiny_calibration_is_well_formed() -> None:
     assert steps == ["compiling the measurements", "round 1 of 1"]
     assert host.lanes in (4, 8, 16)
     assert lanes_of_host() == (host.lanes, host.registers)
-    assert min(host.clock_hz, host.mac_per_s, host.fma_cycles, host.load_ports) > 0
+    assert (
+        min(
+            host.clock_hz, host.mac_per_s, host.narrow_per_s, host.fma_cycles, host.load_ports, host.fill_cycles, host.load_window
+        )
+        > 0
+    )
     assert len(host.read) == len(host.caches) + 1
     target = host_target(host, 1)
     assert target.core_count.value == host.cores
@@ -141,8 +152,8 @@ def test_without_a_compiler_the_suite_is_unavailable(monkeypatch: pytest.MonkeyP
 
 
 def test_the_program_text_is_the_same_each_time() -> None:
-    assert program_text(8, (1024, 4096)) == program_text(8, (1024, 4096))
-    assert "1024L, 4096L" in program_text(8, (1024, 4096))
+    assert program_text(8, (1024, 4096), 4096, 8) == program_text(8, (1024, 4096), 4096, 8)
+    assert "1024L, 4096L" in program_text(8, (1024, 4096), 4096, 8)
 
 
 def test_wrong_arguments_are_one_clear_error() -> None:

@@ -4,15 +4,16 @@
 
     for the three block loops, in `order`:  jc by nc, pc by kc, ic by mc
         where jc and pc are known, B packed:  panels of nr columns, within a panel row by row
-        where ic and pc are known, A packed:  panels of mr rows, within a panel column by column
+        where ic and pc are known, A packed:  panels of mr rows, within a panel w columns at a time, of those row by row
         for jr by nr, ir by mr (ir innermost if `rows_inner`):
             acc[mr][nr] = 0
             for p in kc:  acc += A[ir.., p] * B[p, jr..]
             C[ir.., jr..] += acc
 
 after K. Goto and R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34(3), 2008, with the block
-loops in any order. A convolution is the same nest: row m of A is an output position, column k a channel and tap, and A's
-element is read from the image, or is padding and not read at all.
+loops in any order. A panel of A lies column by column in its buffer but is filled w = 8 elements of a row at a time, so that
+rows that meet in one set of a cache do not drive one another out at every element. A convolution is the same nest: row m of A
+is an output position, column k a channel and tap, and A's element is read from the image, or is padding and not read at all.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from numpy.typing import NDArray
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.ops import Window
 
-__all__ = ["ORDERS", "Addresses", "Blocking", "Layout", "Problem", "conv_problem", "matrix_problem"]
+__all__ = ["ORDERS", "PACK_COLUMNS", "Addresses", "Blocking", "Layout", "Problem", "conv_problem", "matrix_problem"]
 
 ORDERS = ("npm", "nmp", "pnm", "pmn", "mnp", "mpn")
 """Orders of the block loops, outermost first: m stands for ic, n for jc, p for pc."""
+
+PACK_COLUMNS = 8
+"""w, columns of A that packing takes at a time; fewer at the end of a block."""
 
 
 class Layout(IntEnum):

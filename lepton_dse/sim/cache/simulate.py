@@ -15,7 +15,7 @@ import numpy as np
 from lepton_dse.errors import LeptonError
 from lepton_dse.jit import kernel
 from lepton_dse.sim.cache.lru import Counts, Hierarchy, access
-from lepton_dse.sim.cache.nest import Addresses, Blocking, Layout, Problem
+from lepton_dse.sim.cache.nest import PACK_COLUMNS, Addresses, Blocking, Layout, Problem
 
 __all__ = ["fill", "simulate"]
 
@@ -79,17 +79,17 @@ def _pack_a(
     ic: int,
     pc: int,
 ) -> None:
-    """Panels of mr rows, column by column."""
+    """Panels of mr rows, w columns at a time, of those row by row."""
     deep = min(plan.kc, plan.k - pc)
-    place = plan.packed_a
     for ir in range(0, min(plan.mc, plan.m - ic), plan.rows):
-        for p in range(deep):
+        for first in range(0, deep, PACK_COLUMNS):
             for i in range(plan.rows):
                 m = ic + ir + i
-                if m < plan.m and _stored(plan, guard_rows, guard_columns, m, pc + p):
-                    _one(tags, shapes, counts, accesses, plan.a + rows[m] + columns[pc + p], plan.element, LOAD)
-                _one(tags, shapes, counts, accesses, place, plan.element, STORE)
-                place += plan.element
+                for p in range(first, min(first + PACK_COLUMNS, deep)):
+                    if m < plan.m and _stored(plan, guard_rows, guard_columns, m, pc + p):
+                        _one(tags, shapes, counts, accesses, plan.a + rows[m] + columns[pc + p], plan.element, LOAD)
+                    place = plan.packed_a + (ir * deep + p * plan.rows + i) * plan.element
+                    _one(tags, shapes, counts, accesses, place, plan.element, STORE)
 
 
 @kernel

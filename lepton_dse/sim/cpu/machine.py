@@ -53,6 +53,8 @@ def core_of(target: CpuTarget, precision: Precision) -> Core:
         fma_cycles=target.fma_cycles.value,
         window=target.reorder_window.value,
         registers=target.registers.value,
+        fill_s=0.0 if target.fill_cycles is None else target.fill_cycles.value / target.clock_hz.value,
+        load_window=0.0 if target.load_window is None else target.load_window.value,
         lanes=lanes,
         depth=float(max(1, round(each))),
         sets=np.array([*sets, 0.0], np.float64),

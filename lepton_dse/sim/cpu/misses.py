@@ -8,6 +8,8 @@ F_X(d)         lines of operand X that loops d.. inside touch, each counted once
 M_X(d)         lines of X brought in by one run of loops d.. inside, nothing being there before
 s_X(d)         chance that a line of X survives one iteration of loop d (:mod:`lepton_dse.sim.cpu.survival`), from the
                footprints at depth d + 1 of every operand touched in it
+u              share of the steps of the loop over p that are too far from the step before to find its lines on their way
+Z_X            sets that hold what one walk of operand X touches before it comes to the next line of its rows
 =============  =====================================================================================================
 
 ::
@@ -16,10 +18,11 @@ s_X(d)         chance that a line of X survives one iteration of loop d (:mod:`l
     M_X(d) = s F_X(d) r + (1 - s) T_d M_X(d + 1),    r = M_X(d + 1) / F_X(d + 1),  s = s_X(d)   if loop d moves through X
     M_X(d) = M_X(d + 1) (1 + (T_d - 1) (1 - s))                                                 if it does not
 
-the first because neighbouring iterations share lines, the second because every iteration comes back for all of them. This is the
-loop-by-loop reuse analysis of M. Wolf and M. Lam ("A Data Locality Optimizing Algorithm", PLDI 1991) with a graded survival in
-place of "fits". C is touched behind the loop over p. An operand that is packed in loop e appears twice: its source, read once an
-iteration of loop e and counted outward from there; and its buffer, with
+the first because neighbouring iterations share lines, the second because every iteration comes back for all of them. In the
+loop over p T_d counts only u times, down to what s = 1 gives: a line that was lost but is still on its way is not asked for
+again. This is the loop-by-loop reuse analysis of M. Wolf and M. Lam ("A Data Locality Optimizing Algorithm", PLDI 1991) with a
+graded survival in place of "fits". C is touched behind the loop over p. An operand that is packed in loop e appears twice: its
+source, read once an iteration of loop e and counted outward from there; and its buffer, with
 
     an iteration of loop e:  F (1 - s(e)) + M(e + 1) - F s_pack
 
@@ -37,7 +40,7 @@ from lepton_dse.jit import kernel
 from lepton_dse.sim.cache import Blocking, Layout, Problem
 from lepton_dse.sim.cpu.survival import occupancy, survival
 
-__all__ = ["Misses", "Nest", "level_misses", "nest_of"]
+__all__ = ["Misses", "Nest", "level_misses", "nest_of", "walked_sets"]
 
 A, B, C, A_SOURCE, B_SOURCE, STREAMS = 0, 1, 2, 3, 4, 5
 _M, _N, _K = 0, 1, 2
@@ -174,7 +177,31 @@ def _shape(
 
 
 @kernel
-def level_misses(nest: Any, sets: float, ways: int, line: float, copies: Any = (1.0, 1.0, 1.0)) -> Misses:
+def walked_sets(nest: Any, sets: float, line: float) -> tuple[float, float, float]:
+    """Z of A, B and C where they lie: mr rows of A at one p, a block of k rows of B and mr rows of C, both nr columns wide.
+
+    An image counts as one piece, which reaches every set.
+
+    Parameters
+    ----------
+    nest : Nest
+    sets : float
+    line : float
+    """
+    alone = (1.0, 1.0, 1.0)
+    found = np.zeros(3)
+    for operand in range(3):
+        stream = A_SOURCE if operand == 0 else B_SOURCE if operand == 1 else C
+        deep = min(nest.kc, nest.k) if operand == 1 else 1.0
+        rows, piece, step, power = _shape(nest, alone, stream, min(nest.rows, nest.m), min(nest.columns, nest.n), deep, line)
+        found[operand] = max(1.0, sets * occupancy(rows, piece, step, power, sets)[0])
+    if nest.window:
+        found[nest.window - 1] = max(1.0, sets)
+    return found[0], found[1], found[2]
+
+
+@kernel
+def level_misses(nest: Any, sets: float, ways: int, line: float, copies: Any = (1.0, 1.0, 1.0), apart: float = 1.0) -> Misses:
     """Lines that a cache of `sets` x `ways` lines of `line` bytes brings in, and dirty ones that leave it.
 
     Parameters
@@ -186,6 +213,8 @@ def level_misses(nest: Any, sets: float, ways: int, line: float, copies: Any = (
     line : float
     copies : tuple of float
         How many cores' different parts of A, B and C share the cache.
+    apart : float
+        u; 1 where every access ends before the next one begins.
     """
     # Loops: their dimension, trips, and the extents inside each.
     dims = (nest.first, nest.second, nest.third, _N if nest.rows_inner else _M, _M if nest.rows_inner else _N, _K)
@@ -246,10 +275,9 @@ def level_misses(nest: Any, sets: float, ways: int, line: float, copies: Any = (
             moves = dim != _N if stream in (A, A_SOURCE) else dim != _M if stream in (B, B_SOURCE) else dim != _K
             alive = survival(stream, share[loop + 1], depth[loop + 1], STREAMS, ways)
             if moves:
-                ratio = misses / lines[loop + 1, stream]
-                misses = alive * lines[loop, stream] * ratio + (1.0 - alive) * max(
-                    trips[loop] * misses, lines[loop, stream] * ratio
-                )
+                each = lines[loop, stream] * misses / lines[loop + 1, stream]
+                asked = trips[loop] * misses * (apart if loop == 5 else 1.0)
+                misses = alive * each + (1.0 - alive) * max(asked, each)
             else:
                 misses *= 1.0 + (trips[loop] - 1.0) * (1.0 - alive)
         if buffer:

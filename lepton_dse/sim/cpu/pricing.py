@@ -8,6 +8,9 @@ mr, nv, lanes, ks   register tile: rows, vectors of `lanes` accumulators, and va
 P_core, f           multiply-accumulates a second of one core in the formats; clock
 L, t_fma, w         loads a cycle; cycles from an accumulator to the next addition to it; instructions in flight
 R                   architectural vector registers
+e, w_L              seconds from one line that is brought into a set of the first cache to the next into the same set; loads in
+                    flight; 0 where unknown
+n_X, Z_X            lines of operand X that the first cache brings in; sets that a walk through X reaches (`walked_sets`)
 b_1, b_l            bytes that a core reads and writes in its first level; bytes that cross from level l inwards
 B_l, b_l            bandwidth of level l for all cores, and the most that one core draws
 a                   cores at work
@@ -22,8 +25,14 @@ accumulator, of which the first w / i, with i = mr nv + mr + nv + 2 instructions
 tiles take as long as full ones. Adding to C costs 2 mr nv loads or stores a tile and block of k, packing one instruction an
 element of A and one a vector of B. Level l > 1 moves the lines that level l - 1 brings in and writes back
 (:mod:`lepton_dse.sim.cpu.misses`); caches of one core see its part of the product, shared ones the different parts of all
-cores on them. Bytes take t_l = max(bytes of a core / b_l, bytes of all cores / B_l); with those of packing and its
-sources apart from the others,
+cores on them. Bytes take t_l = max(bytes of a core / b_l, bytes of all cores / B_l). Lines that meet in one set of the first
+cache wait for one another, so t_2 is also at least
+
+    sum of n_X e / Z_X  over C, operands that are read where they lie, and sources of packing
+
+which exceeds the bytes only where rows lie a power of two apart. A line of A that was lost for want of ways is asked for again
+every w_L / (mr + nv) steps: loads of the steps between find it on its way and wait for the same fill, as in any lockup-free
+cache (D. Kroft, ISCA 1981). With bytes and lines of packing and its sources apart from the others,
 
     t = max(tiles, t_1, ..., t_last of all else) + max(instructions, t_1, ..., t_last of packing)
 
@@ -40,7 +49,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lepton_dse.jit import kernel
-from lepton_dse.sim.cpu.misses import Nest, level_misses
+from lepton_dse.sim.cpu.misses import Nest, level_misses, walked_sets
 
 __all__ = ["Core", "Price", "Work", "arithmetic_s", "best_blocking", "price", "price_nest"]
 
@@ -58,6 +67,10 @@ class Core(NamedTuple):
     fma_cycles: float
     window: float
     registers: float
+    fill_s: float
+    """e; 0 where unknown."""
+    load_window: float
+    """w_L; 0 where unknown."""
     lanes: float
     depth: float
     """ks."""
@@ -172,25 +185,39 @@ def price_nest(
     loads = tiles * _ceil(nest.k, core.depth) * core.depth * (nest.rows * nest.a_element + nest.columns * nest.b_element)
     updates = 2.0 * groups * nest.m * nest.n * nest.c_element * _ceil(nest.k, nest.kc)
     moved[0] = (loads + updates) * active + other_bytes
+    together = nest.rows + vectors
+    apart = together / max(together, core.load_window)
+    filling_s = queue_s = 0.0
     for level in range(1, count):
         here = min(active, core.shared_by[level - 1])
         copies = (max(1.0, here / over_n), max(1.0, here / over_m), here)
-        found = level_misses(nest, core.sets[level - 1], core.ways[level - 1], core.line[level - 1], copies)
+        found = level_misses(nest, core.sets[level - 1], core.ways[level - 1], core.line[level - 1], copies, apart)
         # Every instance brings in its own lines; an outer level never sees more than an inner one asks for.
         size = core.line[level - 1] * groups * active / here
         moved[level] = (found.a + found.b + found.c + found.written - 2.0 * found.packed) * size + other_bytes
         packing[level] = (found.a_source + found.b_source + 2.0 * found.packed) * size
-        if level > 1:
+        if level == 1:
+            of_a, of_b, of_c = walked_sets(nest, core.sets[0], core.line[0])
+            each = core.fill_s * groups
+            queue_s = found.c / of_c * each
+            if nest.layout_a == _UNPACKED:
+                queue_s += found.a / of_a * each
+            if nest.layout_b == _UNPACKED:
+                queue_s += found.b / of_b * each
+            filling_s = (found.a_source / of_a + found.b_source / of_b) * each
+        else:
             moved[level] = min(moved[level], moved[level - 1])
             packing[level] = min(packing[level], packing[level - 1])
     level_s = np.zeros(count)
-    first, second, least = tiles_s, packing_s, 0.0
+    first, second, least = max(tiles_s, queue_s), max(packing_s, filling_s), 0.0
     for level in range(count):
         per_byte = max(1.0 / active / core.core_rate[level], 1.0 / core.rate[level])
         first = max(first, moved[level] * per_byte)
         second = max(second, packing[level] * per_byte)
         moved[level] = max(moved[level] + packing[level], compulsory)
         level_s[level] = moved[level] * per_byte
+        if level == 1:
+            level_s[level] = max(level_s[level], queue_s + filling_s)
         least = max(least, level_s[level])
     return Price(max(first + second, least), tiles_s + packing_s, level_s, moved)
 
