@@ -53,6 +53,6 @@ def rows(repetitions: int) -> list[Row]:
         best = search.run(None, lambda done, total: None).certificate.best
         search.best[0] = best
         chunks = search.prepared.total // (search.shape[-1] * search.shape[-2])
-        seconds = least_seconds(lambda s=search, c=chunks: s._bounded(0, c), repetitions)
+        seconds = least_seconds(lambda s=search, c=chunks: s._bounded(0, c), 10 * repetitions)
         found.append(Row("tiles bounded", f"{name}, energy", search.prepared.total / seconds / 1e6, "M/s"))
     return found

@@ -8,44 +8,62 @@ bound is tight. Latency is bounded by steps, and by each level's bytes at its ba
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import NDArray
 
 from lepton_dse.jit import kernel, parallel_kernel, prange
-from lepton_dse.search.tiling.costs import SAME, X, cost_of, moved_bytes
+from lepton_dse.search.tiling.costs import SAME, cost_of, moved_bytes
+from lepton_dse.search.tiling.records import Bools, Floats, Goal, Ints, Known, Nest, Tile, X
 from lepton_dse.sim.loopnest.counting import axis_elements, ceil_div
 from lepton_dse.sim.loopnest.traffic import footprint_elements
 
 __all__ = [
+    "Room",
     "array_bound",
+    "choice_bound",
     "entering_bytes",
     "largest_footprints",
     "least_axes",
-    "loose_bound",
     "may_cover",
     "moving_bounds",
+    "new_room",
     "tile_bound",
 ]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+
+class Room(NamedTuple):
+    """What the bounds of one tile write.
+
+    Parameters
+    ----------
+    entering, revisited : (3,) float64
+        Bytes that enter the buffer's tiles, and as many as if memory did not keep the operand.
+    covered : (3, R0) float64
+        1 for operands in the registers whose own loops a register tile may span within the buffer's tile.
+    by_buffer : (2, R1) float64
+        By residency of the buffer, joules of all that enters and least joules of all, infinite where it does not fit.
+    by_registers : (R0,) float64
+        By residency of the registers, least joules.
+    """
+
+    entering: Floats
+    revisited: Floats
+    covered: Floats
+    by_buffer: Floats
+    by_registers: Floats
+
+
+@kernel
+def new_room(known: Known) -> Room:
+    """Room for the bounds of a tile."""
+    buffers, registers = len(known.masks1), len(known.masks0)
+    return Room(np.empty(X), np.empty(X), np.empty((X, registers)), np.empty((2, buffers)), np.empty(registers))
 
 
 @parallel_kernel
 def moving_bounds(
-    slices: Ints,
-    arrays: Ints,
-    resident: Bools,
-    extents: Ints,
-    relevant: Bools,
-    single: Bools,
-    halos: Ints,
-    halo_counts: Ints,
-    least_axis: Ints,
-    widths: Floats,
-    moved: Floats,
-    steps: Floats,
+    slices: Ints, arrays: Ints, resident: Bools, nest: Nest, least_axis: Ints, widths: Floats, moved: Floats, steps: Floats
 ) -> None:
     """For each of K array choices, the least bytes that each operand moves at the array if it does not stay in place.
 
@@ -60,45 +78,37 @@ def moving_bounds(
     """
     for k in prange(len(slices)):
         total = 1.0
-        for loop in range(len(extents)):
-            total *= ceil_div(extents[loop], slices[k, loop])
+        for loop in range(len(nest.extents)):
+            total *= ceil_div(nest.extents[loop], slices[k, loop])
         steps[k] = total
         for x in range(X):
             tile = arrays[k] if resident[k, x] else slices[k]
             v = 1.0
             f = 1.0
-            for loop in range(len(extents)):
-                if not relevant[x, loop]:
-                    v *= ceil_div(extents[loop], tile[loop])
-                if single[x, loop]:
-                    f *= extents[loop]
-            for index in range(halo_counts[x]):
-                first, second = halos[x, index, 0], halos[x, index, 1]
+            for loop in range(len(nest.extents)):
+                if not nest.relevant[x, loop]:
+                    v *= ceil_div(nest.extents[loop], tile[loop])
+                if nest.single[x, loop]:
+                    f *= nest.extents[loop]
+            for index in range(nest.halo_counts[x]):
+                first, second = nest.halos[x, index, 0], nest.halos[x, index, 1]
                 f *= least_axis[x, index, tile[first], tile[second] if second >= 0 else 1]
             moved[k, x] = moved_bytes(x, f, v, widths)
 
 
 @kernel
-def largest_footprints(tiles: Ints, single: Bools, halos: Ints, halo_counts: Ints, widths: Floats, most: Floats) -> None:
-    """Fill the most bytes of each operand in any of the register tiles."""
+def largest_footprints(tiles: Ints, nest: Nest, widths: Floats) -> Floats:
+    """The most bytes of each operand in any of the register tiles."""
+    most = np.zeros(X)
     for x in range(X):
-        most[x] = 0.0
         for k in range(len(tiles)):
-            size = footprint_elements(x, tiles[k], single, halos, halo_counts) * (widths[3] if x == 2 else widths[x])
-            most[x] = max(most[x], size)
+            elements = footprint_elements(x, tiles[k], nest.single, nest.halos, nest.halo_counts)
+            most[x] = max(most[x], elements * (widths[3] if x == 2 else widths[x]))
+    return most
 
 
 @parallel_kernel
-def least_axes(
-    x: int,
-    index: int,
-    needed: Bools,
-    extents: Ints,
-    options: Ints,
-    option_counts: Ints,
-    halos: Ints,
-    least: Ints,
-) -> None:
+def least_axes(x: int, index: int, needed: Bools, nest: Nest, least: Ints) -> None:
     """Least elements of a halo's axis over all buffer tiles, for each pair of register tiles.
 
     Parameters
@@ -108,139 +118,42 @@ def least_axes(
     least : (P, R) int64
         Filled.
     """
-    first, second, a, b, offset, extent = halos[x, index]
-    r = extents[second] if second >= 0 else 1
+    first, second, a, b, offset, extent = nest.halos[x, index]
+    r = nest.extents[second] if second >= 0 else 1
     for p in prange(1, needed.shape[0]):
         p_tiles, r_tiles = np.ones(2, np.int64), np.ones(2, np.int64)
         for q in range(1, needed.shape[1]):
             if not needed[p, q]:
                 continue
             fewest = -1
-            for i in range(option_counts[first]):
-                p_tiles[1] = options[first, i]
+            for i in range(nest.counts[first]):
+                p_tiles[1] = nest.options[first, i]
                 p_tiles[0] = min(p, p_tiles[1])
-                for j in range(option_counts[second] if second >= 0 else 1):
+                for j in range(nest.counts[second] if second >= 0 else 1):
                     if second >= 0:
-                        r_tiles[1] = options[second, j]
+                        r_tiles[1] = nest.options[second, j]
                         r_tiles[0] = min(q, r_tiles[1])
-                    found = axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+                    found = axis_elements(nest.extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
                     if fewest < 0 or found < fewest:
                         fewest = found
             least[p, q] = fewest
 
 
 @kernel
-def loose_bound(
-    objective: int,
-    limit: float,
-    elements: Floats,
-    visits: Floats,
-    own_trips: Floats,
-    footprint: Floats,
-    inside: Floats,
-    outer_price: Floats,
-    inner_price: Floats,
-    least_floor: Floats,
-    most_covered: Floats,
-    least_fixed: float,
-    least_steps: float,
-    capacity: float,
-    bandwidths: Floats,
-    widths: Floats,
-    by_mask: Floats,
-) -> float:
-    """A quick bound for one buffer tile: memory keeps one operand, the array another; the third moves.
-
-    Parameters
-    ----------
-    elements, visits : (3,) float64
-        f and the product of n_d over irrelevant loops, of each operand at the buffer.
-    own_trips : (3,) float64
-        Product of n_d over relevant loops.
-    footprint : (3,) float64
-        Bytes in the buffer.
-    inside, outer_price, inner_price : (3, R1) float64
-        By residency of the buffer: 1 for the operands that it keeps, joules for each byte that enters its tiles, and for each
-        byte that the array takes.
-    least_floor : (3,) float64
-        Least bytes that any array choice moves of an operand that does not stay in place.
-    most_covered : (3,) float64
-        Most bytes of an operand in any register tile; only a smaller buffer tile may stay in place under every loop order.
-    by_mask : (R1,) float64
-        Filled with the bound for each residency of the buffer.
-    """
-    f0, f1, f2 = elements[0] * widths[0], elements[1] * widths[1], elements[2] * widths[2]
-    more0 = 0.0 if own_trips[0] == 1.0 else f0 * (visits[0] - 1.0)
-    more1 = 0.0 if own_trips[1] == 1.0 else f1 * (visits[1] - 1.0)
-    more2 = 0.0 if own_trips[2] == 1.0 else 2.0 * elements[2] * widths[3] * (visits[2] - 1.0)
-    often0, often1, often2 = f0 + more0, f1 + more1, f2 + more2
-    covered0, covered1 = footprint[0] <= most_covered[0], footprint[1] <= most_covered[1]
-    covered2 = footprint[2] <= most_covered[2]
-    lack0 = 0.0 if covered0 else max(0.0, least_floor[0] - often0)
-    lack1 = 0.0 if covered1 else max(0.0, least_floor[1] - often1)
-    lack2 = 0.0 if covered2 else max(0.0, least_floor[2] - often2)
-    kept0, kept1, kept2 = (more0 if covered0 else 0.0), (more1 if covered1 else 0.0), (more2 if covered2 else 0.0)
-    memory = often0 + often1 + often2 - max(more0, more1, more2)
-    cycles = max(least_steps, memory / bandwidths[2])
-    for m in range(len(by_mask)):
-        p0, p1, p2 = outer_price[0, m], outer_price[1, m], outer_price[2, m]
-        q0, q1, q2 = inner_price[0, m], inner_price[1, m], inner_price[2, m]
-        kept = max(more0 * p0 + kept0 * q0, more1 * p1 + kept1 * q1, more2 * p2 + kept2 * q2)
-        moving0, moving1, moving2 = lack0 * q0, lack1 * q1, lack2 * q2
-        energy = often0 * (p0 + q0) + often1 * (p1 + q1) + often2 * (p2 + q2) - kept
-        energy += moving0 + moving1 + moving2 - max(moving0, moving1, moving2) + least_fixed
-        need = footprint[0] * inside[0, m] + footprint[1] * inside[1, m] + footprint[2] * inside[2, m]
-        by_mask[m] = energy if need <= capacity else np.inf
-    least = np.inf
-    for m in range(len(by_mask)):
-        by_mask[m] = cost_of(objective, limit, by_mask[m], cycles)
-        least = min(least, by_mask[m])
-    return least
-
-
-@kernel
-def array_bound(
-    objective: int,
-    limit: float,
-    stay: int,
-    kept: Bools,
-    buffered: Bools,
-    covered: Bools,
-    entering: Floats,
-    revisited: Floats,
-    front: Floats,
-    front_counts: Ints,
-    floor: Floats,
-    fixed_energy: float,
-    energies: Floats,
-    bandwidths: Floats,
-) -> float:
-    """Least objective under one residency of both levels, one operand that stays and one that memory keeps.
-
-    Parameters
-    ----------
-    kept, buffered : (3,) bool
-        Operands in the registers and in the buffer.
-    covered : (3,) bool
-        Operands whose own loops a register tile may span within the buffer's tile.
-    entering, revisited : (3,) float64
-        Bytes that enter the buffer's tiles, and as many as if memory did not keep the operand.
-    front : (8, F, 2) float64
-        By set of operands in place, the array's least (energy, cycles).
-    floor : (3,) float64
-        Least bytes that each operand moves where it does not stay in place.
-    """
-    energy, shared, memory, key = 0.0, 0.0, 0.0, 0
-    moving_energy, moving_shared, moving_memory = fixed_energy, 0.0, 0.0
+def array_bound(m: int, r: int, stay: int, known: Known, goal: Goal, room: Room) -> float:
+    """Least objective under one residency of both levels, one operand that stays and the one that memory keeps."""
+    energies, energy, shared, memory, key = goal.energies, 0.0, 0.0, 0.0, 0
+    moving_energy, moving_shared, moving_memory = known.fixed[r], 0.0, 0.0
     for x in range(X):
-        if buffered[x]:
-            energy += entering[x] * (energies[1, x] + energies[2, x])
-            shared += entering[x]
-            memory += entering[x]
-        if kept[x] and (x == stay or covered[x]):
+        entering, revisited, buffered = room.entering[x], room.revisited[x], known.masks1[m, x]
+        if buffered:
+            energy += entering * (energies[1, x] + energies[2, x])
+            shared += entering
+            memory += entering
+        if known.masks0[r, x] and (x == stay or room.covered[x, r] > 0.0):
             key |= 1 << x
-            moved = entering[x] if covered[x] else revisited[x]
-            if buffered[x]:
+            moved = entering if room.covered[x, r] > 0.0 else revisited
+            if buffered:
                 energy += moved * (energies[0, x] + energies[1, x])
                 shared += moved
             else:
@@ -248,142 +161,151 @@ def array_bound(
                 memory += moved
         else:
             # The buffer's tile limits the register tile: no operand is visited less often than the buffer's tiles are.
-            moved = max(floor[x], revisited[x])
-            moving_energy += moved * ((energies[1, x] if buffered[x] else energies[2, x]) + (energies[0, x] if kept[x] else 0.0))
-            if buffered[x]:
+            moved = max(known.floors[x, r], revisited)
+            moving_energy += moved * ((energies[1, x] if buffered else energies[2, x]) + known.register_price[x, r])
+            if buffered:
                 moving_shared += moved
             else:
                 moving_memory += moved
-    busy = max((memory + moving_memory) / bandwidths[2], (shared + moving_shared) / bandwidths[1])
+    busy = max((memory + moving_memory) / goal.bandwidths[2], (shared + moving_shared) / goal.bandwidths[1])
     best = np.inf
-    for index in range(front_counts[key]):
-        whole = energy + max(front[key, index, 0], moving_energy)
-        best = min(best, cost_of(objective, limit, whole, max(front[key, index, 1], busy)))
+    for index in range(known.front_counts[m, r, key]):
+        whole = energy + max(known.fronts[m, r, key, index, 0], moving_energy)
+        best = min(best, cost_of(goal, whole, max(known.fronts[m, r, key, index, 1], busy)))
     return best
 
 
 @kernel
-def entering_bytes(
-    keep: int, elements: Floats, visits: Floats, own_trips: Floats, widths: Floats, entering: Floats, revisited: Floats
-) -> None:
+def choice_bound(
+    m: int,
+    r: int,
+    stay: int,
+    tile: Tile,
+    array: Ints,
+    moved: Floats,
+    steps: float,
+    nest: Nest,
+    known: Known,
+    goal: Goal,
+    room: Room,
+) -> float:
+    """Bound of one array choice: like the front's, but knowing which operands the register tile spans."""
+    energies, energy, shared, memory = goal.energies, known.fixed[r], 0.0, 0.0
+    for x in range(X):
+        amount, entering, kept = moved[x], room.entering[x], known.masks0[r, x]
+        spans = kept and room.covered[x, r] > 0.0
+        if spans:
+            for loop in range(len(array)):
+                if nest.relevant[x, loop] and array[loop] < tile.sizes[loop]:
+                    spans = False
+                    break
+        if spans:
+            amount = entering
+        elif kept and x == stay:
+            amount = room.revisited[x]
+        else:
+            amount = max(amount, room.revisited[x])
+        if known.masks1[m, x]:
+            energy += amount * energies[1, x] + entering * (energies[1, x] + energies[2, x])
+            shared += amount + entering
+            memory += entering
+        else:
+            energy += amount * energies[2, x]
+            memory += amount
+        if kept:
+            energy += amount * energies[0, x]
+    return cost_of(goal, energy, max(steps, memory / goal.bandwidths[2], shared / goal.bandwidths[1]))
+
+
+@kernel
+def entering_bytes(keep: int, tile: Tile, widths: Floats, room: Room) -> None:
     """Fill the bytes that enter the buffer's tiles where memory keeps operand `keep`, and where it keeps none."""
     for x in range(X):
-        revisited[x] = moved_bytes(x, elements[x], visits[x], widths)
-        once = keep == x or own_trips[x] == 1.0
-        entering[x] = moved_bytes(x, elements[x], 1.0, widths) if once else revisited[x]
+        room.revisited[x] = moved_bytes(x, tile.elements[x], tile.visits[x], widths)
+        once = keep == x or tile.own_trips[x] == 1.0
+        room.entering[x] = moved_bytes(x, tile.elements[x], 1.0, widths) if once else room.revisited[x]
 
 
 @kernel
-def may_cover(tile: Ints, footprint: Floats, largest: Ints, most: Floats, relevant: Bools, covered: Bools) -> None:
-    """Fill, for each operand, whether a register tile may span its own loops in the buffer's tile.
-
-    Parameters
-    ----------
-    largest : (D,) int64
-        Largest register tile of each loop under one residency.
-    most : (3,) float64
-        Most bytes of each operand in any of them.
-    """
+def may_cover(tile: Tile, nest: Nest, known: Known, room: Room) -> None:
+    """Fill, by residency of the registers, which operands a register tile may span within the buffer's tile."""
     for x in range(X):
-        covered[x] = footprint[x] <= most[x]
-        for loop in range(len(tile)):
-            if relevant[x, loop] and tile[loop] > largest[loop]:
-                covered[x] = False
+        footprint, covered = tile.footprint[x], room.covered[x]
+        for r in range(len(covered)):
+            covered[r] = known.kept[x, r] if footprint <= known.most[x, r] else 0.0
+        for loop in range(len(tile.sizes)):
+            if nest.relevant[x, loop]:
+                size = tile.sizes[loop]
+                for r in range(len(covered)):
+                    covered[r] = covered[r] if size <= known.largest[loop, r] else 0.0
 
 
 @kernel
-def tile_bound(
-    objective: int,
-    limit: float,
-    tile: Ints,
-    elements: Floats,
-    visits: Floats,
-    own_trips: Floats,
-    footprint: Floats,
-    relevant: Bools,
-    masks1: Bools,
-    masks0: Bools,
-    largest: Ints,
-    most: Floats,
-    fronts: Floats,
-    front_counts: Ints,
-    floors: Floats,
-    fixed_energy: Floats,
-    energies: Floats,
-    bandwidths: Floats,
-    widths: Floats,
-    outer_price: Floats,
-    inner_price: Floats,
-    least_floor: Floats,
-    most_covered: Floats,
-    least_fixed: float,
-    least_steps: float,
-    by_mask: Floats,
-    best: float,
-) -> float:
-    """Least objective that any mapping with one buffer tile may have, if it is under `best`; infinite where nothing fits.
+def _bound_by_buffer(tile: Tile, known: Known, capacity: float, room: Room) -> None:
+    """Least joules by residency of the buffer, over all array choices."""
+    e0, e1, e2 = room.entering[0], room.entering[1], room.entering[2]
+    v0, v1, v2 = room.revisited[0], room.revisited[1], room.revisited[2]
+    n0, n1, n2 = tile.footprint[0], tile.footprint[1], tile.footprint[2]
+    t0 = e0 if n0 <= known.most_covered[0] else max(known.least_floor[0], v0)
+    t1 = e1 if n1 <= known.most_covered[1] else max(known.least_floor[1], v1)
+    t2 = e2 if n2 <= known.most_covered[2] else max(known.least_floor[2], v2)
+    inside, outer_price, inner_price, found = known.inside, known.outer_price, known.inner_price, room.by_buffer
+    for m in range(inside.shape[1]):
+        q0, q1, q2 = inner_price[0, m], inner_price[1, m], inner_price[2, m]
+        need = n0 * inside[0, m] + n1 * inside[1, m] + n2 * inside[2, m]
+        outer = e0 * outer_price[0, m] + e1 * outer_price[1, m] + e2 * outer_price[2, m]
+        saved0, saved1, saved2 = (t0 - v0) * q0, (t1 - v1) * q1, (t2 - v2) * q2
+        saved = saved0 if saved0 > 0.0 else 0.0
+        saved = saved1 if saved1 > saved else saved
+        saved = saved2 if saved2 > saved else saved
+        least = outer + (t0 * q0 + t1 * q1 + t2 * q2) - saved + known.least_fixed
+        found[0, m], found[1, m] = outer, least if need <= capacity else np.inf
 
-    Parameters
-    ----------
-    largest, most : (R0, D) int64, (R0, 3) float64
-        See :func:`may_cover`, by residency of the registers.
-    fronts : (R1, R0, 8, F, 2) float64
-        See :func:`array_bound`, by residency of both levels.
-    by_mask : (R1,) float64
-        From :func:`loose_bound`.
-    """
-    least = np.inf
-    entering, revisited, taken = np.empty(X), np.empty(X), np.empty(X)
-    covered = np.empty((len(masks0), X), np.bool_)
-    for r in range(len(masks0)):
-        may_cover(tile, footprint, largest[r], most[r], relevant, covered[r])
+
+@kernel
+def _bound_by_registers(m: int, known: Known, room: Room) -> None:
+    """Least joules by residency of the registers under one of the buffer."""
+    e0, e1, e2 = room.entering[0], room.entering[1], room.entering[2]
+    v0, v1, v2 = room.revisited[0], room.revisited[1], room.revisited[2]
+    q0, q1, q2 = known.inner_price[0, m], known.inner_price[1, m], known.inner_price[2, m]
+    outer, found, covered = room.by_buffer[0, m], room.by_registers, room.covered
+    floors, kept, prices, fixed = known.floors, known.kept, known.register_price, known.fixed
+    for r in range(len(found)):
+        price0, price1, price2 = q0 + prices[0, r], q1 + prices[1, r], q2 + prices[2, r]
+        moving0 = (floors[0, r] if floors[0, r] > v0 else v0) * price0
+        moving1 = (floors[1, r] if floors[1, r] > v1 else v1) * price1
+        moving2 = (floors[2, r] if floors[2, r] > v2 else v2) * price2
+        saved0 = (moving0 - v0 * price0) * (kept[0, r] - covered[0, r])
+        saved1 = (moving1 - v1 * price1) * (kept[1, r] - covered[1, r])
+        saved2 = (moving2 - v2 * price2) * (kept[2, r] - covered[2, r])
+        saved = saved0 if saved0 > saved1 else saved1
+        saved = saved if saved > saved2 else saved2
+        energy = outer + fixed[r]
+        energy += e0 * price0 if covered[0, r] > 0.0 else moving0
+        energy += e1 * price1 if covered[1, r] > 0.0 else moving1
+        energy += e2 * price2 if covered[2, r] > 0.0 else moving2
+        found[r] = energy - saved
+
+
+@kernel
+def tile_bound(tile: Tile, nest: Nest, known: Known, goal: Goal, room: Room, best: float) -> float:
+    """Least objective that any mapping with one buffer tile may have, if it is under `best`; infinite where nothing fits."""
+    least, beaten = np.inf, best * (1.0 - SAME)
+    may_cover(tile, nest, known, room)
     for keep in range(X):
-        entering_bytes(keep, elements, visits, own_trips, widths, entering, revisited)
-        cycles = max(least_steps, (entering[0] + entering[1] + entering[2]) / bandwidths[2])
-        for x in range(X):
-            taken[x] = entering[x] if footprint[x] <= most_covered[x] else max(least_floor[x], revisited[x])
-        for m in range(len(masks1)):
-            if by_mask[m] >= best * (1.0 - SAME):
+        entering_bytes(keep, tile, goal.widths, room)
+        entering = room.entering[0] + room.entering[1] + room.entering[2]
+        cycles = max(known.least_steps, entering / goal.bandwidths[2])
+        # First for the least of all array choices, then by residency of the registers, then by operand that stays.
+        _bound_by_buffer(tile, known, goal.capacity, room)
+        for m in range(len(known.masks1)):
+            if cost_of(goal, room.by_buffer[1, m], cycles) >= beaten:
                 continue
-            # First for the least of all array choices, then by residency of the registers, then by operand that stays.
-            outer, inner, saved = 0.0, 0.0, 0.0
-            for x in range(X):
-                outer += entering[x] * outer_price[x, m]
-                inner += taken[x] * inner_price[x, m]
-                saved = max(saved, (taken[x] - revisited[x]) * inner_price[x, m])
-            if cost_of(objective, limit, outer + inner - saved + least_fixed, cycles) >= best * (1.0 - SAME):
-                continue
-            for r in range(len(masks0)):
-                energy, saved = outer + fixed_energy[r], 0.0
-                for x in range(X):
-                    price = inner_price[x, m] + (energies[0, x] if masks0[r, x] else 0.0)
-                    moving = max(floors[r, x], revisited[x]) * price
-                    if masks0[r, x] and covered[r, x]:
-                        energy += entering[x] * price
-                    else:
-                        energy += moving
-                        if masks0[r, x]:
-                            saved = max(saved, moving - revisited[x] * price)
-                if cost_of(objective, limit, energy - saved, cycles) >= best * (1.0 - SAME):
+            _bound_by_registers(m, known, room)
+            for r in range(len(known.masks0)):
+                if cost_of(goal, room.by_registers[r], cycles) >= beaten:
                     continue
                 for stay in range(X):
-                    if not masks0[r, stay] and (stay > 0 or masks0[r].any()):
-                        continue
-                    bound = array_bound(
-                        objective,
-                        limit,
-                        stay,
-                        masks0[r],
-                        masks1[m],
-                        covered[r],
-                        entering,
-                        revisited,
-                        fronts[m, r],
-                        front_counts[m, r],
-                        floors[r],
-                        fixed_energy[r],
-                        energies,
-                        bandwidths,
-                    )
-                    least = min(least, bound)
+                    if known.masks0[r, stay] or (stay == 0 and not known.masks0[r].any()):
+                        least = min(least, array_bound(m, r, stay, known, goal, room))
     return least

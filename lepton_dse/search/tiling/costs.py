@@ -18,9 +18,9 @@ the buffer's loops, ``keep`` of memory's). An operand none of whose own loops mo
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lepton_dse.jit import kernel
+from lepton_dse.search.tiling.records import Bools, Floats, Goal, Ints, Nest, Tile, X
 from lepton_dse.sim.loopnest.counting import axis_elements, ceil_div, distinct
 
 __all__ = [
@@ -28,35 +28,29 @@ __all__ = [
     "LATENCY",
     "PRODUCT",
     "SAME",
-    "X",
     "cost_of",
     "describe_tile",
     "exact_cost",
     "moved_bytes",
     "nested",
+    "new_tile",
     "operand_elements",
 ]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
 LATENCY, ENERGY, PRODUCT = 0, 1, 2
 """Codes of objectives."""
-X = 3
-"""Operands of a contraction."""
 SAME = 1e-12
 """Values closer than this share are ties: sums of the same terms in another order differ by less."""
 
 
 @kernel
-def cost_of(objective: int, limit: float, energy: float, cycles: float) -> float:
-    """The objective's value; infinite beyond `limit` cycles."""
-    if cycles > limit:
+def cost_of(goal: Goal, energy: float, cycles: float) -> float:
+    """The objective's value; infinite beyond the limit of cycles."""
+    if cycles > goal.limit:
         return np.inf
-    if objective == LATENCY:
+    if goal.objective == LATENCY:
         return cycles
-    if objective == ENERGY:
+    if goal.objective == ENERGY:
         return energy
     return energy * cycles
 
@@ -76,118 +70,106 @@ def nested(extent: int, outer: int, inner: int) -> int:
 
 
 @kernel
-def operand_elements(x: int, outer: Ints, inner: Ints, extents: Ints, single: Bools, halos: Ints, halo_counts: Ints) -> float:
+def operand_elements(x: int, outer: Ints, inner: Ints, nest: Nest) -> float:
     """f: elements over all distinct tiles of `inner` inside tiles of `outer`."""
     total = 1.0
-    for loop in range(len(extents)):
-        if single[x, loop]:
-            total *= extents[loop]
-    for index in range(halo_counts[x]):
-        first, second, a, b, offset, extent = halos[x, index]
+    for loop in range(len(nest.extents)):
+        if nest.single[x, loop]:
+            total *= nest.extents[loop]
+    for index in range(nest.halo_counts[x]):
+        first, second, a, b, offset, extent = nest.halos[x, index]
         p_tiles, r_tiles = np.empty(2, np.int64), np.ones(2, np.int64)
         p_tiles[0], p_tiles[1] = min(inner[first], outer[first]), outer[first]
         r = 1
         if second >= 0:
-            r_tiles[0], r_tiles[1], r = min(inner[second], outer[second]), outer[second], extents[second]
-        total *= axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+            r_tiles[0], r_tiles[1], r = min(inner[second], outer[second]), outer[second], nest.extents[second]
+        total *= axis_elements(nest.extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
     return total
 
 
 @kernel
-def describe_tile(
-    tile: Ints,
-    extents: Ints,
-    relevant: Bools,
-    single: Bools,
-    halos: Ints,
-    halo_counts: Ints,
-    widths: Floats,
-    elements: Floats,
-    visits: Floats,
-    own_trips: Floats,
-    footprint: Floats,
-) -> None:
-    """Fill what the bounds read of one buffer tile, from scratch."""
+def new_tile(loops: int) -> Tile:
+    """Room for a tile."""
+    return Tile(np.empty(loops, np.int64), np.empty(X), np.empty(X), np.empty(X), np.empty(X))
+
+
+@kernel
+def describe_tile(number: int, nest: Nest, widths: Floats, tile: Tile) -> None:
+    """Fill a tile from scratch by its number: its options in mixed radix, the last loop fastest."""
+    rest = number
+    for loop in range(len(nest.extents) - 1, -1, -1):
+        tile.sizes[loop] = nest.options[loop, rest % nest.counts[loop]]
+        rest //= nest.counts[loop]
     for x in range(X):
         f, v, own, size = 1.0, 1.0, 1.0, widths[3] if x == 2 else widths[x]
-        for loop in range(len(extents)):
-            n = ceil_div(extents[loop], tile[loop])
-            if relevant[x, loop]:
+        for loop in range(len(nest.extents)):
+            n = ceil_div(nest.extents[loop], tile.sizes[loop])
+            if nest.relevant[x, loop]:
                 own *= n
             else:
                 v *= n
-            if single[x, loop]:
-                f *= extents[loop]
-                size *= tile[loop]
-        for index in range(halo_counts[x]):
-            first, second, a, b, offset, extent = halos[x, index]
+            if nest.single[x, loop]:
+                f *= nest.extents[loop]
+                size *= tile.sizes[loop]
+        for index in range(nest.halo_counts[x]):
+            first, second, a, b, offset, extent = nest.halos[x, index]
             p_tiles, r_tiles, r = np.empty(1, np.int64), np.ones(1, np.int64), 1
-            p_tiles[0] = tile[first]
+            p_tiles[0] = tile.sizes[first]
             if second >= 0:
-                r_tiles[0], r = tile[second], extents[second]
-            f *= axis_elements(extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
-            size *= min(distinct(tile[first], r_tiles[0], a, b), extent)
-        elements[x], visits[x], own_trips[x], footprint[x] = f, v, own, size
+                r_tiles[0], r = tile.sizes[second], nest.extents[second]
+            f *= axis_elements(nest.extents[first], p_tiles, r, r_tiles, a, b, offset, extent)
+            size *= min(distinct(tile.sizes[first], r_tiles[0], a, b), extent)
+        tile.elements[x], tile.visits[x], tile.own_trips[x], tile.footprint[x] = f, v, own, size
 
 
 @kernel
 def exact_cost(
-    objective: int,
-    limit: float,
-    tile: Ints,
+    tile: Tile,
     slice_: Ints,
     array: Ints,
     registers: Bools,
     buffer: Bools,
     stay: int,
     keep: int,
-    extents: Ints,
-    relevant: Bools,
-    single: Bools,
-    halos: Ints,
-    halo_counts: Ints,
-    widths: Floats,
-    energies: Floats,
-    bandwidths: Floats,
+    nest: Nest,
+    goal: Goal,
     fixed_energy: float,
     result: Floats,
 ) -> float:
     """Objective of one mapping; `result` receives energy, cycles and steps."""
-    loops = len(extents)
+    loops, sizes, energies = len(nest.extents), tile.sizes, goal.energies
     steps = 1.0
     for loop in range(loops):
-        steps *= nested(extents[loop], tile[loop], slice_[loop])
+        steps *= nested(nest.extents[loop], sizes[loop], slice_[loop])
     energy, memory, shared = fixed_energy, 0.0, 0.0
     for x in range(X):
         inner_fixed, outer_fixed = True, True  # whether none of the operand's own loops steps at the level
         v0, v1 = 1.0, 1.0
         for loop in range(loops):
-            n = ceil_div(extents[loop], tile[loop])
-            if relevant[x, loop]:
-                inner_fixed &= array[loop] >= tile[loop]
+            n = ceil_div(nest.extents[loop], sizes[loop])
+            if nest.relevant[x, loop]:
+                inner_fixed &= array[loop] >= sizes[loop]
                 outer_fixed &= n == 1
             else:
                 v1 *= n
-                v0 *= nested(extents[loop], tile[loop], array[loop] if registers[x] else slice_[loop])
+                v0 *= nested(nest.extents[loop], sizes[loop], array[loop] if registers[x] else slice_[loop])
         outer_visits = 1.0 if keep == x or outer_fixed else v1
         if registers[x]:
             v = outer_visits if inner_fixed else v1 if stay == x else v0
-            f = operand_elements(x, tile, array, extents, single, halos, halo_counts)
+            f = operand_elements(x, sizes, array, nest)
         else:
             v = v0
-            f = operand_elements(x, tile, slice_, extents, single, halos, halo_counts)
-        moved = moved_bytes(x, f, v, widths)
+            f = operand_elements(x, sizes, slice_, nest)
+        moved = moved_bytes(x, f, v, goal.widths)
         inner_energy = energies[0, x] if registers[x] else 0.0
         if buffer[x]:
-            entering = moved_bytes(
-                x, operand_elements(x, extents, tile, extents, single, halos, halo_counts), outer_visits, widths
-            )
+            entering = moved_bytes(x, operand_elements(x, nest.extents, sizes, nest), outer_visits, goal.widths)
             energy += moved * (inner_energy + energies[1, x]) + entering * (energies[1, x] + energies[2, x])
             shared += moved + entering
             memory += entering
         else:
             energy += moved * (inner_energy + energies[2, x])
             memory += moved
-    cycles = max(steps, memory / bandwidths[2], shared / bandwidths[1])
+    cycles = max(steps, memory / goal.bandwidths[2], shared / goal.bandwidths[1])
     result[0], result[1], result[2] = energy, cycles, steps
-    return cost_of(objective, limit, energy, cycles)
+    return cost_of(goal, energy, cycles)

@@ -24,17 +24,15 @@ from lepton_dse.plan import Mapping, SearchResult, Unroll, Violation
 from lepton_dse.search.tiling import costs, walk
 from lepton_dse.search.tiling.hierarchy import ROLES, Hierarchy
 from lepton_dse.search.tiling.prepare import Prepared
+from lepton_dse.search.tiling.records import Floats, Ints
 from lepton_dse.search.tiling.space import MapSpace, Objective
 from lepton_dse.sim.loopnest import LevelMapping, NestMapping, Problem, traffic
 
 __all__ = ["TileResult", "search_tiles"]
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-_CODES = {Objective.LATENCY: costs.LATENCY, Objective.ENERGY: costs.ENERGY, Objective.EDP: costs.PRODUCT}
 _BLOCK, _SAMPLE, _STARTS = 64, 4096, 16
 _FIRST_CHUNKS, _MOST_CHUNKS = 4, 4096
+_HANDS, _ROOM = 16, 64  # parts that chunks are dealt into; survivors of a chunk that are kept at first
 
 
 @dataclass(frozen=True)
@@ -119,9 +117,8 @@ class _Search:
 
     def __init__(self, problem: Problem, hierarchy: Hierarchy, objective: Objective, space: MapSpace, limit: float) -> None:
         self.hierarchy, self.objective, self.space, self.limit = hierarchy, objective, space, limit
-        self.code = _CODES[objective]
         self.prepared = Prepared(problem, hierarchy, objective, space, limit)
-        self.shape = tuple(int(count) for count in self.prepared.counts)
+        self.shape = tuple(int(count) for count in self.prepared.nest.counts)
         self.best = np.full(walk.FOUND, np.inf)
         self.best_number = -1
         self.evaluated = 0
@@ -132,7 +129,7 @@ class _Search:
         return float(self.best[0]) * (1 - costs.SAME)
 
     def run(self, most: int | None, progress: Callable[[int, int], None]) -> TileResult:
-        if not len(self.prepared.choices.slices):
+        if not len(self.prepared.resident):
             return self._infeasible()
         self._start()
         chunks = self.prepared.total // (self.shape[-1] * self.shape[-2])
@@ -164,8 +161,7 @@ class _Search:
         grid = np.stack(np.meshgrid(*picks, indexing="ij"), -1).reshape(-1, len(picks))
         numbers: Ints = np.asarray(np.ravel_multi_index(tuple(grid.T), self.shape), np.int64)
         bounds, prepared = np.empty(len(numbers)), self.prepared
-        arrays = [*prepared.nest(), *prepared.bounding(), *prepared.least(), *prepared.machine(), bounds]
-        walk.bound_tiles(numbers, self.code, self.limit, *arrays)
+        walk.bound_tiles(numbers, prepared.nest, prepared.known, prepared.goal, bounds)
         self._evaluate(numbers[np.lexsort((numbers, bounds))][:_STARTS])
         before = math.inf
         while self.best_number >= 0 and self.best[0] < before:
@@ -178,8 +174,8 @@ class _Search:
     def _evaluate(self, numbers: Ints) -> None:
         """Exact costs of numbered tiles; the best so far moves on where one is better."""
         prepared, found = self.prepared, np.empty((len(numbers), walk.FOUND))
-        arrays = [*prepared.nest(), *prepared.bounding(), *prepared.array(), *prepared.machine(), found]
-        walk.evaluate_tiles(numbers, self.code, self.limit, float(self.best[0]), *arrays)
+        best = float(self.best[0])
+        walk.evaluate_tiles(numbers, best, prepared.nest, prepared.known, prepared.choices, prepared.goal, found)
         self.evaluated += int(found[:, -1].sum())
         for number, record in zip(numbers, found, strict=True):
             if record[0] < self.beaten:
@@ -188,17 +184,20 @@ class _Search:
     def _bounded(self, start: int, stop: int) -> tuple[Ints, Floats]:
         """Tiles of some chunks that may beat the best, and their bounds."""
         prepared = self.prepared
-        counts, offsets = np.zeros(stop - start, np.int64), np.zeros(stop - start, np.int64)
-        numbers, bounds = np.empty(0, np.int64), np.empty(0)
-        arrays = [*prepared.nest(), *prepared.tables(), *prepared.bounding(), *prepared.least(), *prepared.machine()]
-        for _ in range(2):  # count, then fill
-            survivors = [offsets, numbers, bounds, counts]
-            walk.bound_chunks(start, stop, self.code, self.limit, float(self.best[0]), *arrays, *survivors)
-            if len(numbers) or not counts.any():
-                break
-            offsets = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-            numbers, bounds = np.empty(int(counts.sum()), np.int64), np.empty(int(counts.sum()))
-        return numbers, bounds
+        # Neighbours need like effort; dealt out in turn, every thread's share of the list gets some of each.
+        chunks = np.concatenate([np.arange(start + hand, stop, _HANDS) for hand in range(_HANDS)])
+        room, found = np.full(len(chunks), _ROOM), []
+        while len(chunks):
+            offsets = np.concatenate([[0], np.cumsum(room)])
+            numbers, bounds = np.empty(offsets[-1], np.int64), np.empty(offsets[-1])
+            counts, best = np.empty(len(chunks), np.int64), float(self.best[0])
+            arrays = (prepared.nest, prepared.tables, prepared.known, prepared.goal)
+            walk.bound_chunks(chunks, best, *arrays, offsets, numbers, bounds, counts)
+            fits = counts <= room
+            kept = np.arange(len(numbers)) - np.repeat(offsets[:-1], room) < np.repeat(np.where(fits, counts, 0), room)
+            found.append((numbers[kept], bounds[kept]))
+            chunks, room = chunks[~fits], counts[~fits]  # once more, with room for all
+        return np.concatenate([numbers for numbers, _ in found]), np.concatenate([bounds for _, bounds in found])
 
     def _certificate(self, best: float, bound: float) -> SearchResult:
         gap = (best - bound) / best if best > 0 else 0.0
@@ -217,8 +216,8 @@ class _Search:
             return self._infeasible()
         prepared, problem, loops = self.prepared, self.prepared.problem, self.prepared.problem.loops
         value, _, _, k, m, stay, keep, _ = self.best
-        tile = np.empty(len(loops), np.int64)
-        walk.decode(self.best_number, prepared.counts, prepared.options, tile)
+        place = np.unravel_index(self.best_number, self.shape)
+        tile: Ints = prepared.nest.options[np.arange(len(loops)), place]
         choice, names = int(k), [operand.name for operand in problem.operands]
         array = np.minimum(prepared.choices.tiles[choice], tile)
         slice_ = np.minimum(prepared.choices.slices[choice], array)
@@ -227,7 +226,7 @@ class _Search:
             return dict(zip(loops, map(int, values), strict=True))
 
         def order(operand: float) -> tuple[str, ...]:
-            relevant = prepared.packed.relevant[int(operand)]
+            relevant = prepared.nest.relevant[int(operand)]
             return tuple(loop for _, loop in sorted(zip(map(bool, relevant), loops, strict=True), key=lambda entry: entry[0]))
 
         def kept(mask: NDArray[np.bool_]) -> frozenset[str]:
@@ -237,7 +236,7 @@ class _Search:
         mapping = NestMapping(
             sizes(slice_),
             (
-                LevelMapping(registers.name, sizes(array), order(stay), kept(prepared.choices.resident[choice])),
+                LevelMapping(registers.name, sizes(array), order(stay), kept(prepared.resident[choice])),
                 LevelMapping(buffer.name, sizes(tile), order(keep), kept(prepared.masks1[int(m)])),
                 LevelMapping(memory.name, {}, (), frozenset(names)),
             ),
@@ -259,8 +258,8 @@ class _Search:
 
     def _infeasible(self) -> TileResult:
         prepared, (registers, buffer, _) = self.prepared, self.hierarchy.levels
-        widths = prepared.widths[[0, 1, 3]]
-        if not len(prepared.choices.slices):
+        widths = prepared.goal.widths[[0, 1, 3]]
+        if not len(prepared.resident):
             level, bound = registers, registers.capacity_bytes
             need = float((prepared.masks0 * widths).sum(1).min())
             if need <= bound:  # then an operand does not fit its own part
@@ -270,7 +269,9 @@ class _Search:
         elif math.isfinite(self.limit):
             levers: tuple[str, ...] = ("allow more time", "choose a larger array")
             what = f"{prepared.problem.write.name} in the time given"
-            violation = Violation(what=what, demand=float(prepared.steps.min()), bound=self.limit, unit="cycle", levers=levers)
+            violation = Violation(
+                what=what, demand=float(prepared.choices.steps.min()), bound=self.limit, unit="cycle", levers=levers
+            )
             return TileResult(None, 0.0, 0.0, 0.0, "", "", self._certificate(0.0, 0.0), prepared.total, violation)
         else:
             level, bound = buffer, buffer.capacity_bytes

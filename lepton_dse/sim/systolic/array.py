@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from lepton_dse.errors import LeptonError
-from lepton_dse.sim.systolic.machine import run_output_stationary, run_weight_stationary
+from lepton_dse.sim.systolic.machine import WINDOW, run_output_stationary, run_weight_stationary
 from lepton_dse.sim.systolic.timing import Array, Dataflow, check_extents, folds
 
 __all__ = ["ArrayRun", "simulate"]
 
-_TAPE = 512  # cycles between two returns of the row storage to its right end
 _LIMIT_BYTES = 1 << 33
 
 
@@ -69,10 +68,6 @@ def simulate(x: Any, w: Any, array: Array, dataflow: Dataflow = Dataflow.WEIGHT,
     _check_size(m, n, k, min(length, m), array, dataflow)
     operand, sum_type = _registers(x, w)
     x, w = x.astype(operand), w.astype(operand)
-    size = (array.rows, array.columns)
-    tape: Any = np.zeros((array.rows, array.columns + _TAPE), operand)
-    held: Any = np.zeros(size, operand)
-    sums: Any = np.zeros(size, sum_type)
     y = np.zeros((m, n), np.int64)
     across = _pieces(n, array.columns)
     if dataflow is Dataflow.OUTPUT:
@@ -81,9 +76,8 @@ def simulate(x: Any, w: Any, array: Array, dataflow: Dataflow = Dataflow.WEIGHT,
         feed = np.stack([_skewed(x[m0 : m0 + mf].T, k, array.rows) for m0, mf in along])
         down = np.stack([_skewed(w[:, n0 : n0 + nf], k, array.columns) for n0, nf in across])
         exits = np.zeros((plan.shape[1], array.rows + array.columns - 1, array.columns), np.int64)
-        ready: Any = np.zeros(size, sum_type)
-        chain: Any = np.zeros(size, sum_type)
-        cycles = run_output_stationary(feed, down, k, array.overlapped, plan, ready, chain, sums, tape, held, exits)
+        sums: Any = np.zeros((array.rows, array.columns), sum_type)
+        cycles = run_output_stationary(feed, down, k, array.overlapped, plan, sums, exits)
         for exit_, height, ((n0, nf), (m0, mf)) in zip(exits, plan[0], itertools.product(across, along), strict=True):
             y[m0 : m0 + mf, n0 : n0 + nf] = _straightened(exit_, int(height), nf)[::-1][:mf]
     else:
@@ -99,9 +93,8 @@ def simulate(x: Any, w: Any, array: Array, dataflow: Dataflow = Dataflow.WEIGHT,
             ]
         )
         exits = np.zeros((len(along) * len(across), block + array.columns - 1, array.columns), np.int64)
-        moving: Any = np.zeros(size, operand)
-        path: Any = np.zeros(size, operand)
-        cycles = run_weight_stationary(feed, down, array.overlapped, plan, moving, path, held, tape, sums, exits)
+        sums = np.zeros((array.rows + WINDOW, array.columns), sum_type)
+        cycles = run_weight_stationary(feed, down, array.overlapped, plan, sums, exits)
         for exit_, ((m0, mf), (n0, nf)) in zip(exits, itertools.product(along, across), strict=True):
             y[m0 : m0 + mf, n0 : n0 + nf] = _straightened(exit_, mf, nf)
     return ArrayRun(y, int(cycles), plan.shape[1])
@@ -110,7 +103,7 @@ def simulate(x: Any, w: Any, array: Array, dataflow: Dataflow = Dataflow.WEIGHT,
 def _check_size(m: int, n: int, k: int, block: int, array: Array, dataflow: Dataflow) -> None:
     """Refuse what would not fit in memory."""
     fm, fn, fk = folds(m, array.rows), folds(n, array.columns), folds(k, array.rows)
-    stored = 16 * array.rows * (array.columns + _TAPE)
+    stored = 48 * (array.rows + WINDOW) * (array.columns + WINDOW)
     if dataflow is Dataflow.OUTPUT:
         edges = (fm * (k + array.rows) * array.rows, fn * (k + array.columns) * array.columns)
         stored += 8 * sum(edges) + 8 * fm * fn * (array.rows + array.columns) * array.columns
@@ -126,8 +119,7 @@ def _check_size(m: int, n: int, k: int, block: int, array: Array, dataflow: Data
 def _skewed(block: np.ndarray[Any, Any], length: int, lanes: int) -> np.ndarray[Any, Any]:
     """What enters each lane in each cycle: lane i of a block (cycles, lanes) is i cycles late."""
     found = np.zeros((length + lanes - 1, lanes), block.dtype)
-    for lane in range(block.shape[1]):
-        found[lane : lane + len(block), lane] = block[:, lane]
+    _diagonals(found, *block.shape)[:] = block
     return found
 
 
@@ -139,7 +131,13 @@ def _weights(tile: np.ndarray[Any, Any], array: Array) -> np.ndarray[Any, Any]:
 
 def _straightened(exit_: np.ndarray[Any, Any], length: int, lanes: int) -> np.ndarray[Any, Any]:
     """The inverse of :func:`_skewed`."""
-    return np.stack([exit_[lane : lane + length, lane] for lane in range(lanes)], axis=1)
+    return _diagonals(exit_, length, lanes)
+
+
+def _diagonals(array: np.ndarray[Any, Any], length: int, lanes: int) -> np.ndarray[Any, Any]:
+    """A view in which lane i begins i rows lower."""
+    step, item = array.strides
+    return np.lib.stride_tricks.as_strided(array, (length, lanes), (step, step + item))
 
 
 def _registers(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any]) -> tuple[type, type]:
