@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from lepton_dse.bundle import Scale
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 
-__all__ = ["absorbed_clip", "scale_groups"]
+__all__ = ["absorbed_clip", "scale_groups", "stored_scale"]
 
 _ROUNDING = (ops.Conv, ops.MatMul, ops.Affine, ops.Add)
 _SAME_SCALE = (ops.MaxPool, ops.AveragePool, ops.Reshape, ops.Transpose, ops.Pad, ops.Clip, ops.Concat)
@@ -45,3 +48,15 @@ def scale_groups(graph: Graph) -> dict[str, str]:
                 first, second = sorted((find(name), find(op.output)))
                 parent[second] = first
     return {name: find(name) for name in parent}
+
+
+def stored_scale(graph: Graph, scales: Mapping[str, Scale], name: str) -> Scale | None:
+    """The format in which an activation is stored before anything reads it; None where it stays as it is.
+
+    A tensor that nothing reads, that holds no reals, or that a Clip takes before it is rounded, is not stored.
+    """
+    scale, readers = scales.get(name), graph.consumers(name)
+    if scale is None or not readers or not graph.tensors[name].format.is_float:
+        return None
+    producer = graph.producer(name)
+    return None if producer is not None and absorbed_clip(graph, producer) is not None else scale

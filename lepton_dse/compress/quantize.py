@@ -21,7 +21,7 @@ from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
-from lepton_dse.numerics.formats import FLOAT32, NumberFormat, Precision
+from lepton_dse.numerics.formats import FLOAT32, INT8, NumberFormat, Precision
 from lepton_dse.numerics.quantize import MULTIPLIER_BITS
 from lepton_dse.plan import Calibration, CalibrationMethod
 from lepton_dse.reference.engine import steps
@@ -206,21 +206,25 @@ def _weight_scales(graph: Graph, recipe: Recipe) -> dict[str, Scale]:
 
 
 def _activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str]) -> dict[str, NumberFormat]:
-    """The format of each group of activations: the widest that an operation reading it asks for."""
+    """The format of each group of activations: the widest that an operation reading it asks for.
+
+    What no operation with weights reads has the recipe's own format; the scores at the end have at least 8 bits, since
+    classes that share one of few integers could not be told apart.
+    """
     asked: dict[str, list[NumberFormat]] = {group: [] for group in groups.values()}
     for op in graph.ops:
         if _weights_of(graph, op) is not None and op.inputs[0] in groups:
             asked[groups[op.inputs[0]]].append(recipe.of(op).activations)
-    kinds = [
-        form for form in (recipe.precision.activations, *(form for forms in asked.values() for form in forms)) if form != FLOAT32
-    ]
-    narrow = [form for form in kinds if form.is_integer]
     default = recipe.precision.activations
-    if default == FLOAT32 and narrow:
-        default = max(narrow, key=lambda form: form.bits)
-    return {
-        group: max((form for form in forms), key=lambda form: form.bits) if forms else default for group, forms in asked.items()
-    }
+    if default == FLOAT32:
+        integers = [form for forms in asked.values() for form in forms if form.is_integer]
+        default = max(integers, key=lambda form: form.bits, default=FLOAT32)
+    found = {group: max(forms, key=lambda form: form.bits, default=default) for group, forms in asked.items()}
+    for name, group in groups.items():
+        ends = name in graph.outputs or any(isinstance(op.attributes, ops.Softmax | ops.ArgMax) for op in graph.consumers(name))
+        if ends and not asked[group] and found[group].is_integer and found[group].bits < INT8.bits:
+            found[group] = INT8
+    return found
 
 
 def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.bundle import Scale
-from lepton_dse.compress.groups import absorbed_clip
+from lepton_dse.compress.groups import stored_scale
 from lepton_dse.compress.ranges import rounded
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
@@ -83,7 +83,7 @@ def walk(graph: Graph, scales: Mapping[str, Scale], x: Array, visit: Callable[[V
         output = whole.tensors[op.output]
         exact[op.output] = evaluate(op, [exact[name] for name in op.inputs], output, tensors)
         value = evaluate(op, [given[name] for name in op.inputs], output, tensors)
-        given[op.output] = value if absorbed_clip(whole, op) else _stored(whole, scales, op.output, value)
+        given[op.output] = _stored(whole, scales, op.output, value)
         for name in dict.fromkeys(op.inputs):
             remaining[name] -= 1
             if remaining[name] == 0:
@@ -93,10 +93,8 @@ def walk(graph: Graph, scales: Mapping[str, Scale], x: Array, visit: Callable[[V
 
 def _stored(graph: Graph, scales: Mapping[str, Scale], name: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
     """What reading a tensor gives after it was stored in its format; tensors without one stay as they are."""
-    scale = scales.get(name)
-    if scale is None or not graph.tensors[name].format.is_float or not graph.consumers(name):
-        return value
-    return rounded(np.asarray(value, np.float32), scale.params, scale.format)
+    scale = stored_scale(graph, scales, name)
+    return value if scale is None else rounded(np.asarray(value, np.float32), scale.params, scale.format)
 
 
 def samples_within(graph: Graph, count: int, limit_bytes: int) -> int:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse.compress.groups import absorbed_clip, scale_groups
-from lepton_dse.compress.quantize import Recipe, noise, quantize
 from lepton_dse.compress.histogram import Histogram
+from lepton_dse.compress.quantize import Recipe, noise, quantize
 from lepton_dse.compress.ranges import activation_params, weight_params
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
@@ -202,7 +202,8 @@ def test_every_tensor_of_a_group_has_one_scale(graph: Graph, precision: Precisio
     for name, group in scale_groups(graph).items():
         if graph.tensors[name].format.is_float:
             assert bundle.scales[name] == bundle.scales[group]
-            assert bundle.scales[name].format == precision.activations
+            widened = {bundle.scales[end].format for end in graph.outputs if end in bundle.scales}
+            assert bundle.scales[name].format in {precision.activations, *widened}
     for op in graph.ops:
         if isinstance(op.attributes, ops.Concat | ops.MaxPool | ops.Reshape):
             assert {bundle.scales[name].params for name in op.inputs} == {bundle.scales[op.output].params}
@@ -210,6 +211,13 @@ def test_every_tensor_of_a_group_has_one_scale(graph: Graph, precision: Precisio
             scale = bundle.scales[op.inputs[1]]
             outputs = graph.tensors[op.inputs[1]].shape[0 if isinstance(op.attributes, ops.Conv) else 1]
             assert (scale.format, len(scale.params.beta)) == (precision.weights, outputs)
+
+
+def test_scores_are_wide_enough_to_tell_classes_apart() -> None:
+    graph = branching()
+    for text, wanted in (("w4a4", "int8"), ("int8", "int8"), ("int16", "int16")):
+        bundle, _ = quantize(graph, Recipe(Precision.parse(text)), noise(graph, 0))
+        assert str(bundle.scales["end"].format) == wanted
 
 
 # --- quantize -----------------------------------------------------------------------------------------------------

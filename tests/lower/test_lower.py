@@ -170,7 +170,8 @@ def test_a_convolution_is_what_fractions_make_of_it(
     beta_x, beta_y = Fraction(x_scale.params.beta[0]), Fraction(y_scale.params.beta[0])
     shift = next(op.attributes.shift for op in lowered.ops if isinstance(op.attributes, ops.Requantize))
     limit = 2 ** (precision.weights.bits - 1) - 1
-    low, high = -(2 ** (precision.activations.bits - 1)), 2 ** (precision.activations.bits - 1) - 1
+    bits = max(precision.activations.bits, 8)  # the network's scores
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     if relu:
         ends = [round(Fraction(float(np.float32(end) / np.float32(beta_y)))) + y_scale.params.zero for end in (0.0, 1.5)]
         low, high = max(low, min(ends[0], high)), min(high, max(ends[1], low))
