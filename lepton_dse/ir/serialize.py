@@ -19,18 +19,18 @@ from lepton_dse.files import inside, read_text
 from lepton_dse.ir.encoding import decode_op, decode_tensor, encode_op, encode_tensor
 from lepton_dse.ir.graph import Graph, LoweredGraph
 
-__all__ = ["CONSTANTS_FILE", "GRAPH_FILE", "SCHEMA_VERSION", "graph_to_files", "read_graph"]
+__all__ = ["CONSTANTS_FILE", "GRAPH_FILE", "SCHEMA_VERSION", "from_structure", "graph_to_files", "read_graph", "structure"]
 
 SCHEMA_VERSION = 1
 GRAPH_FILE = "graph.json"
 CONSTANTS_FILE = "constants.safetensors"
 _KINDS: dict[str, type[Graph]] = {"graph": Graph, "lowered": LoweredGraph}
-_FIELDS = {"schema_version", "kind", "name", "inputs", "outputs", "tensors", "ops", "constants"}
+_FIELDS = {"schema_version", "kind", "name", "inputs", "outputs", "tensors", "ops"}
 
 
-def graph_to_files(graph: Graph) -> dict[str, bytes]:
-    """The graph's two files by name."""
-    document = {
+def structure(graph: Graph) -> dict[str, Any]:
+    """All of a graph but the values of its constants, as plain JSON values."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "kind": next(kind for kind, cls in _KINDS.items() if cls is type(graph)),
         "name": graph.name,
@@ -38,8 +38,12 @@ def graph_to_files(graph: Graph) -> dict[str, bytes]:
         "outputs": list(graph.outputs),
         "tensors": [encode_tensor(tensor) for tensor in graph.tensors.values()],
         "ops": [encode_op(op) for op in graph.ops],
-        "constants": CONSTANTS_FILE,
     }
+
+
+def graph_to_files(graph: Graph) -> dict[str, bytes]:
+    """The graph's two files by name."""
+    document = {**structure(graph), "constants": CONSTANTS_FILE}
     values = {name: np.ascontiguousarray(value) for name, value in sorted(graph.constants.items())}
     return {
         GRAPH_FILE: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode(),
@@ -60,28 +64,41 @@ def read_graph(path: Path) -> Graph:
         document = json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidModelError("not valid JSON", where=str(path)) from error
-    if not isinstance(document, dict) or set(document) != _FIELDS:
-        raise InvalidModelError(f"a graph file has exactly the fields {', '.join(sorted(_FIELDS))}", where=str(path))
-    if document["schema_version"] != SCHEMA_VERSION:
+    if not isinstance(document, dict) or set(document) != {*_FIELDS, "constants"}:
         raise InvalidModelError(
-            f"schema version {document['schema_version']}, this release reads {SCHEMA_VERSION}", where=str(path)
+            f"a graph file has exactly the fields {', '.join(sorted(_FIELDS))} and constants", where=str(path)
         )
-    kind = _KINDS.get(str(document["kind"]))
-    if kind is None:
-        raise InvalidModelError(f"unknown kind of graph '{document['kind']}'", where=str(path))
     try:
-        return kind(
-            _text(document["name"]),
-            [decode_tensor(entry) for entry in _list(document["tensors"])],
-            [decode_op(entry) for entry in _list(document["ops"])],
-            [_text(name) for name in _list(document["inputs"])],
-            [_text(name) for name in _list(document["outputs"])],
-            _constants(inside(path.parent, _text(document["constants"]))),
-        )
+        return from_structure(document, _constants(inside(path.parent, _text(document.pop("constants")))))
     except InvalidModelError as error:
         raise InvalidModelError(
             error.what, where=f"{path}: {error.where}" if error.where else str(path), fix=error.fix
         ) from error
+
+
+def from_structure(document: dict[str, Any], constants: dict[str, NDArray[np.generic]]) -> Graph:
+    """The graph of a structure and the values of its constants.
+
+    Raises
+    ------
+    InvalidModelError
+        If a field is missing, unknown or wrong.
+    """
+    if set(document) != _FIELDS:
+        raise InvalidModelError(f"a graph has exactly the fields {', '.join(sorted(_FIELDS))}")
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise InvalidModelError(f"schema version {document['schema_version']}, this release reads {SCHEMA_VERSION}")
+    kind = _KINDS.get(str(document["kind"]))
+    if kind is None:
+        raise InvalidModelError(f"unknown kind of graph '{document['kind']}'")
+    return kind(
+        _text(document["name"]),
+        [decode_tensor(entry) for entry in _list(document["tensors"])],
+        [decode_op(entry) for entry in _list(document["ops"])],
+        [_text(name) for name in _list(document["inputs"])],
+        [_text(name) for name in _list(document["outputs"])],
+        constants,
+    )
 
 
 def _constants(path: Path) -> dict[str, NDArray[np.generic]]:
