@@ -18,7 +18,7 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 
-__all__ = ["MOST_BITS", "Codebook", "cluster", "share", "shareable"]
+__all__ = ["MOST_BITS", "Codebook", "cluster", "reread", "share", "shareable"]
 
 MOST_BITS = 12
 _STEPS = 300
@@ -88,6 +88,25 @@ def share(
         matter = None if importance is None or name not in importance else np.asarray(importance[name], np.float64)
         books[name] = cluster(weights, 1 << width, matter)
     return graph.with_constants({name: book.weights for name, book in books.items()}), books
+
+
+def reread(graph: Graph, codebooks: Mapping[str, Codebook]) -> dict[str, Codebook]:
+    """The codebooks after training: the same indices into the values that the graph's weights have now.
+
+    Raises
+    ------
+    LeptonError
+        If weights that shared a value no longer do.
+    """
+    found = {}
+    for name, book in codebooks.items():
+        weights = np.asarray(graph.constants[name], np.float32)
+        values = book.values.copy()
+        values[book.indices.reshape(-1)] = weights.reshape(-1)
+        found[name] = Codebook(values, book.indices)
+        if not np.array_equal(found[name].weights, weights):
+            raise LeptonError("weights that shared a value no longer do", where=name, fix="train with the codebooks")
+    return found
 
 
 def cluster(weights: NDArray[np.float32], count: int, importance: NDArray[np.float64] | None = None) -> Codebook:

@@ -42,7 +42,8 @@ class TrainableGraph(nn.Module):
     learn_scales : bool
         The scales of a bundle are parameters too (learned step sizes).
     codebooks : mapping of str to Codebook, optional
-        By name of the weights: their values are entries of the codebook, and the entries are what is trained.
+        By name of the weights: their values are entries of the codebook, and the entries are what is trained; an entry of zero
+        stays zero.
 
     Attributes
     ----------
@@ -83,6 +84,7 @@ class TrainableGraph(nn.Module):
         if codebook is not None:
             self.entries[name] = torch.tensor(codebook.indices.astype(np.int64)).reshape(value.shape)
             value = torch.tensor(codebook.values)
+            self.kept[name] = value != 0
         elif keep_zeros and value.ndim > 1 and bool((value == 0).any()):
             self.kept[name] = value != 0
         parameter = nn.Parameter(value)
@@ -109,11 +111,7 @@ class TrainableGraph(nn.Module):
         """A constant as the network uses it: shared, masked and rounded."""
         if name not in self.parameters_by_name:
             return self.constants[name]
-        value: torch.Tensor = self.parameters_by_name[name]
-        if name in self.entries:
-            value = value[self.entries[name]]
-        if name in self.kept:
-            value = value * self.kept[name]
+        value = self._constrained(name)
         scale = self.scales.get(name)
         if scale is None:
             return value
@@ -121,6 +119,13 @@ class TrainableGraph(nn.Module):
             limit = float(integer_bounds(scale.format)[1])
             return self._rounded(value, name, scale, -limit, limit)
         return self._rounded(value, name, scale, 0.0, 0.0)
+
+    def _constrained(self, name: str) -> torch.Tensor:
+        """A parameter with its zeros, every weight that shares a value in its place."""
+        value: torch.Tensor = self.parameters_by_name[name]
+        if name in self.kept:
+            value = value * self.kept[name]
+        return value[self.entries[name]] if name in self.entries else value
 
     def stored(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """An activation as it is read again after it was stored in its format."""
@@ -179,14 +184,7 @@ class TrainableGraph(nn.Module):
     def to_model(self) -> Graph | Bundle:
         """The trained network, of the kind that it was made from; it computes what the module computes."""
         with torch.no_grad():
-            trained: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
-            for name, parameter in self.parameters_by_name.items():
-                value: torch.Tensor = parameter
-                if name in self.entries:
-                    value = value[self.entries[name]]
-                if name in self.kept:
-                    value = value * self.kept[name]
-                trained[name] = value.numpy().astype(np.float32)
+            trained = {name: self._constrained(name).numpy().astype(np.float32) for name in self.parameters_by_name}
         graph = self.graph.with_constants(trained)
         if not isinstance(self.model, Bundle):
             return graph
