@@ -23,6 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lepton_dse.bundle import Bundle as Bundle
+    from lepton_dse.compress.codebook import Codebook as Codebook
+    from lepton_dse.compress.codebook import reread as reread
+    from lepton_dse.compress.codebook import share as share
+    from lepton_dse.compress.equalize import equalize as equalize
+    from lepton_dse.compress.equalize import smooth as smooth
+    from lepton_dse.compress.prune import masked as masked
+    from lepton_dse.compress.prune import prune as prune
+    from lepton_dse.compress.training import Schedule as Schedule
+    from lepton_dse.compress.training import distil as distil
+    from lepton_dse.compress.training import fine_tune as fine_tune
     from lepton_dse.data import Dataset as Dataset
     from lepton_dse.errors import LeptonError as LeptonError
     from lepton_dse.flow import PlannedModel as PlannedModel
@@ -50,6 +60,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "lepton_dse.bundle:Bundle",
+    "Codebook": "lepton_dse.compress.codebook:Codebook",
     "CostReport": "lepton_dse.plan:CostReport",
     "Dataset": "lepton_dse.data:Dataset",
     "Graph": "lepton_dse.ir.graph:Graph",
@@ -59,15 +70,24 @@ _HOMES = {
     "NetworkTiles": "lepton_dse.search.tiling:NetworkTiles",
     "Plan": "lepton_dse.plan:Plan",
     "PlannedModel": "lepton_dse.flow:PlannedModel",
+    "Schedule": "lepton_dse.compress.training:Schedule",
     "Verification": "lepton_dse.flow:Verification",
     "accuracy": "lepton_dse.flow:accuracy",
     "cost": "lepton_dse.flow:cost",
+    "distil": "lepton_dse.compress.training:distil",
     "emit": "lepton_dse.flow:emit",
+    "equalize": "lepton_dse.compress.equalize:equalize",
+    "fine_tune": "lepton_dse.compress.training:fine_tune",
     "load": "lepton_dse.importers:load_model",
     "load_target": "lepton_dse.targets:load_target",
+    "masked": "lepton_dse.compress.prune:masked",
     "plan": "lepton_dse.flow:plan",
+    "prune": "lepton_dse.compress.prune:prune",
     "quantize": "lepton_dse.flow:quantize",
     "read_plan": "lepton_dse.flow:read_plan",
+    "reread": "lepton_dse.compress.codebook:reread",
+    "share": "lepton_dse.compress.codebook:share",
+    "smooth": "lepton_dse.compress.equalize:smooth",
     "target_names": "lepton_dse.targets:target_names",
     "tile": "lepton_dse.flow:tile",
     "verify": "lepton_dse.flow:verify",

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from lepton_dse import flow
 from lepton_dse.cli.console import out, print_json, progress
+from lepton_dse.compress.prune import prune
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.importers import load_model
+from lepton_dse.ir.graph import Graph
+from lepton_dse.report.compression import applied, compression_table
 from lepton_dse.report.tables import accuracy_table, cost_table, evidence, op_cost_table, plan_table, resource_table, stage_table
-from lepton_dse.report.text import seconds
+from lepton_dse.report.text import count, seconds
 from lepton_dse.search.levers import levers
 from lepton_dse.sim.energy import power_note
 from lepton_dse.targets import FpgaTarget, load_target, target_names
 
-__all__ = ["PlanArguments", "cost", "explain", "plan"]
+__all__ = ["Compression", "PlanArguments", "cost", "explain", "plan"]
 
 _SCHEMA = 1
 
@@ -44,6 +47,27 @@ def cost(model: Path, names: list[str], *, every: bool, format: str, batch: int,
 
 
 @dataclass(frozen=True)
+class Compression:
+    """How ``lepton plan`` was asked to compress."""
+
+    method: str
+    rounding: str
+    correct_bias: bool
+    overrides: list[str]
+    prune: float
+    kind: str
+    score: str
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """Formats of single operations."""
+        for text in self.overrides:
+            if not all(text.rpartition("=")[::2]):
+                raise LeptonError(f"--override {text}", fix="write OP=FORMAT, such as conv1=w4a8")
+        return {name: form for name, _, form in (text.rpartition("=") for text in self.overrides)}
+
+
+@dataclass(frozen=True)
 class PlanArguments:
     """What ``lepton plan`` was asked."""
 
@@ -53,7 +77,7 @@ class PlanArguments:
     format: str
     data: Path | None
     minimize: str
-    method: str
+    compression: Compression
     measure: int
     seed: int
 
@@ -67,16 +91,25 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
     if asked.measure and (data is None or data.y is None):
         raise LeptonError("--measure needs labelled data", fix="give --data an .npz file with x and y")
     graph = load_model(asked.model)
+    chosen = asked.compression
     with progress() as step:
+        small = graph
+        if chosen.prune:
+            step("pruning")
+            small = prune(graph, chosen.prune, kind=chosen.kind, score=chosen.score, data=data)
         step("calibrating and searching")
         planned = flow.plan(
-            graph,
+            small,
             target,
             format=asked.format,
             data=data,
             minimize=asked.minimize,
-            method=asked.method,
             seed=asked.seed,
+            progress=step,
+            method=chosen.method,
+            rounding=chosen.rounding,
+            correct_bias=chosen.correct_bias,
+            overrides=chosen.formats,
         )
         measured = {}
         if asked.measure and data is not None:
@@ -95,6 +128,8 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
         for violation in planned.predicted.violations:
             console.print(f"does not fit: {violation}")
         return False
+    if chosen.prune:
+        console.print(_shrunk(graph, small))
     console.print(plan_table([planned.plan]))
     if isinstance(target, FpgaTarget):
         console.print(stage_table(planned.plan))
@@ -103,6 +138,13 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
         console.print(accuracy_table("Accuracy, measured integer-exact", measured))
     console.print(f"wrote {asked.output}")
     return True
+
+
+def _shrunk(before: Graph, after: Graph) -> str:
+    macs, parameters = (f"{count(getattr(before, what))} -> {count(getattr(after, what))}" for what in ("macs", "parameters"))
+    zeros = sum(int((value == 0).sum()) for value in after.constants.values())
+    left = f"{macs} multiply-accumulates, {parameters} parameters, {count(zeros)} of them zero"
+    return f"pruned: {left}; accuracy is lower until it is trained again"
 
 
 def explain(path: Path) -> bool:
@@ -115,7 +157,10 @@ def explain(path: Path) -> bool:
     console = out()
     if plan.calibration is not None:
         kind = "real samples" if plan.calibration.source == "data" else "seeded noise"
-        console.print(f"{plan.precision}, calibrated on {plan.calibration.samples} of {kind} by {plan.calibration.method.value}")
+        rounding = "" if plan.calibration.rounding == "nearest" else f", weights rounded by {plan.calibration.rounding}"
+        corrected = ", biases corrected" if plan.calibration.bias_correction else ""
+        calibrated = f"calibrated on {plan.calibration.samples} of {kind} by {plan.calibration.method.value}"
+        console.print(f"{plan.precision}, {calibrated}{rounding}{corrected}")
     if not report.feasible:
         console.print("It does not fit:")
         for violation in report.violations:
@@ -131,6 +176,7 @@ def explain(path: Path) -> bool:
         console.print(resource_table("Resources", report.resources, target.resources()))
     else:
         console.print(op_cost_table(report))
+    console.print(compression_table(applied(planned.bundle, planned.lowered)))
     console.print("Next lever:")
     for lever in advice:
         console.print(f"  {lever}")

@@ -96,7 +96,13 @@ def plan(
     format: Format = "int8",
     data: Annotated[Path | None, typer.Option(help="Samples 'x' and labels 'y' as .npz.")] = None,
     minimize: Annotated[str, typer.Option(help="latency or throughput.")] = "latency",
-    method: Annotated[str, typer.Option(help="Calibration: minmax, percentile or mse.")] = "mse",
+    method: Annotated[str, typer.Option(help="Calibration: minmax, percentile, mse, kl or output.")] = "mse",
+    rounding: Annotated[str, typer.Option(help="Integers of weights: nearest, adaround, gptq or quantease.")] = "nearest",
+    correct_bias: Annotated[bool, typer.Option("--correct-bias", help="Biases make up for what rounding shifts.")] = False,
+    override: Annotated[list[str] | None, typer.Option(help="OP=FORMAT for one operation; may be repeated.")] = None,
+    prune: Annotated[float, typer.Option(help="Share of weights or channels to prune first.")] = 0.0,
+    kind: Annotated[str, typer.Option(help="What to prune: weights, channels, n:m (2 of 4) or block.")] = "channels",
+    score: Annotated[str, typer.Option(help="How to choose: magnitude, hessian, taylor or batch_norm.")] = "magnitude",
     measure: Annotated[int, typer.Option(help="Measure accuracy on this many labelled samples.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the noise that calibrates without data.")] = 0,
     json: Json = False,
@@ -104,7 +110,8 @@ def plan(
     """Quantise a model and decide how it runs on a target."""
     from lepton_dse.cli import planning
 
-    request = planning.PlanArguments(model, target, output, format, data, minimize, method, measure, seed)
+    compression = planning.Compression(method, rounding, correct_bias, override or [], prune, kind, score)
+    request = planning.PlanArguments(model, target, output, format, data, minimize, compression, measure, seed)
     _finish(planning.plan(request, as_json=json))
 
 
@@ -120,7 +127,7 @@ def explain(plan: PlanFile) -> None:
 def emit(
     plan: PlanFile,
     output: Annotated[Path, typer.Option("-o", help="The artefact's folder.", show_default=False)],
-    kind: Annotated[str | None, typer.Option("--as", help="verilog or cpp; the target family's own by default.")] = None,
+    kind: Annotated[str | None, typer.Option("--as", help="verilog, cpp or onnx; the target family's own by default.")] = None,
 ) -> None:
     """Write a plan as code with test vectors."""
     from lepton_dse.cli import artefacts

@@ -21,6 +21,7 @@ __all__ = [
     "evidence",
     "op_cost_table",
     "ops_table",
+    "plain_table",
     "plan_table",
     "resource_table",
     "stage_table",
@@ -41,7 +42,7 @@ class _PlainTable(Table):
         super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
-def _table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are right-aligned."""
     table = _PlainTable(title=Text(title, "bold"), title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
@@ -51,7 +52,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def ops_table(graph: Graph) -> Table:
     """Operations of a model with multiply-accumulates, parameters and tensor shapes."""
-    table = _table(
+    table = plain_table(
         f"{graph.name}: {scaled(graph.macs, 'MAC')}, {count(graph.parameters)} parameters",
         "op",
         "kind",
@@ -69,7 +70,7 @@ def ops_table(graph: Graph) -> Table:
 def cost_table(title: str, reports: Sequence[CostReport]) -> Table:
     """Predicted cost of one model on several targets; evidence is that of the latency, energy is never checked."""
     headings = ("latency", "throughput", "energy (unchecked)", "peak memory", "bound by", "evidence of latency", "fits")
-    table = _table(title, "target", *headings)
+    table = plain_table(title, "target", *headings)
     for report in reports:
         table.add_row(
             report.target,
@@ -91,7 +92,9 @@ def evidence(report: CostReport) -> str:
 
 def op_cost_table(report: CostReport) -> Table:
     """Operations of one cost report, the costliest first."""
-    table = _table(f"Operations on {report.target}", "op", "kind", "MACs", "latency", "share", "of peak", "bound by", "energy")
+    table = plain_table(
+        f"Operations on {report.target}", "op", "kind", "MACs", "latency", "share", "of peak", "bound by", "energy"
+    )
     total = sum(op.latency_s for op in report.ops) or 1.0
     for op in sorted(report.ops, key=lambda entry: -entry.latency_s):
         part, peak = share(op.latency_s / total), share(op.utilization)
@@ -107,7 +110,7 @@ def _lacking(violation: Violation) -> str:
 
 def plan_table(plans: Sequence[Plan]) -> Table:
     """Predicted figures of several streaming plans."""
-    table = _table("Plans", "target", "format", "latency", "interval", "throughput", "slowest stage", "search")
+    table = plain_table("Plans", "target", "format", "latency", "interval", "throughput", "slowest stage", "search")
     for plan in plans:
         report = plan.predicted
         cycles = report.cycles
@@ -127,7 +130,7 @@ def plan_table(plans: Sequence[Plan]) -> Table:
 
 def stage_table(plan: Plan) -> Table:
     """Stages of a streaming plan."""
-    table = _table(
+    table = plain_table(
         f"{plan.model} on {plan.target}, {plan.precision}", "stage", "kind", "PE x SIMD", "multipliers", "cycles", "busy", "FIFO"
     )
     clock = plan.predicted.cycles.clock_hz if plan.predicted.cycles else 1.0
@@ -147,7 +150,7 @@ def stage_table(plan: Plan) -> Table:
 
 def resource_table(title: str, used: Mapping[str, float], usable: Mapping[str, float]) -> Table:
     """Device resources: estimated, usable and the share taken."""
-    table = _table(title, "resource", "estimate", "usable", "share")
+    table = plain_table(title, "resource", "estimate", "usable", "share")
     for name, amount in used.items():
         table.add_row(name, count(amount), count(usable[name]), share(amount / usable[name]) if usable[name] else "-")
     return table
@@ -155,7 +158,7 @@ def resource_table(title: str, used: Mapping[str, float], usable: Mapping[str, f
 
 def checks_table(title: str, checks: Sequence[Check]) -> Table:
     """Predicted beside observed."""
-    table = _table(title, "check", "predicted", "observed", "tolerance", "status")
+    table = plain_table(title, "check", "predicted", "observed", "tolerance", "status")
     for check in checks:
         status = Text.assemble(_MARKS[check.status], f": {check.reason}" if check.reason else "")
         table.add_row(
@@ -174,7 +177,7 @@ def _value(value: float | int | str | None) -> str:
 
 def accuracy_table(title: str, rows: Mapping[str, Interval]) -> Table:
     """Measured accuracy by format with its 95% interval."""
-    table = _table(title, "format", "top-1", "95% interval", "images")
+    table = plain_table(title, "format", "top-1", "95% interval", "images")
     for name, value in rows.items():
         table.add_row(name, share(value.value), f"{share(value.low)} to {share(value.high)}", count(value.count))
     return table

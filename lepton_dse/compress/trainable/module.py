@@ -16,6 +16,7 @@ from lepton_dse.compress.trainable.functions import apply, fake_quantize, straig
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.quantize import integer_bounds
 
 __all__ = ["TrainableGraph", "scores_of"]
@@ -135,6 +136,18 @@ class TrainableGraph(nn.Module):
         low, high = (0.0, 0.0) if scale.format.is_float else (float(bound) for bound in integer_bounds(scale.format))
         return self._rounded(value, name, scale, low, high)
 
+    def _accumulated(self, op: Op, bias: torch.Tensor) -> torch.Tensor:
+        """A bias as an integer accumulator holds it, in units of the input's scale times the weights'."""
+        x, w = (self.scales.get(name) for name in op.inputs[:2])
+        if x is None or w is None or not (x.format.is_integer and w.format.is_integer):
+            return bias
+        beta_x, beta_w = (
+            self.scales_by_name.get(name, torch.tensor(scale.params.beta))
+            for name, scale in zip(op.inputs[:2], (x, w), strict=True)
+        )
+        unit = (beta_x * beta_w).detach()
+        return straight_through(bias, torch.round(bias / unit) * unit)
+
     def _rounded(self, value: torch.Tensor, name: str, scale: Scale, low: float, high: float) -> torch.Tensor:
         shape = tuple(value.shape)
         if scale.format.is_float:
@@ -170,6 +183,8 @@ class TrainableGraph(nn.Module):
         remaining = {name: len(graph.consumers(name)) for name in graph.tensors}
         for op in graph.ops:
             operands = [values[name] if name in values else self.value(name) for name in op.inputs]
+            if len(operands) > 2:
+                operands[2] = self._accumulated(op, operands[2])
             values[op.output] = self.stored(op.output, apply(op, operands))
             if op.output == scores:
                 break

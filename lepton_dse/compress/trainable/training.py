@@ -1,10 +1,9 @@
-"""Fine-tuning: gradient descent on what compression left, with labels, with a teacher's scores, or both."""
+"""Gradient descent on what compression left, with labels, with a teacher's scores, or both."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,54 +14,16 @@ from torch.nn import functional
 from lepton_dse.bundle import Bundle
 from lepton_dse.compress.codebook import Codebook
 from lepton_dse.compress.trainable.module import TrainableGraph, scores_of
+from lepton_dse.compress.training import Schedule
 from lepton_dse.data import Dataset
 from lepton_dse.errors import InvalidDataError, LeptonError
 from lepton_dse.ir.graph import Graph
 
-__all__ = ["Schedule", "fine_tune", "scores"]
+__all__ = ["scores", "train"]
 
 Model = TypeVar("Model", Graph, Bundle)
 
 _BATCH = 256  # samples of a teacher's pass
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Parameters
-    ----------
-    epochs : int
-        Passes over the samples.
-    rate : float
-        First step size of Adam (D. Kingma and J. Ba, ICLR 2015); it falls to zero along half a cosine.
-    batch : int
-        Samples a step.
-    temperature : float
-        By which a teacher's and the student's scores are divided before they are compared (G. Hinton et al., arXiv:1503.02531).
-    mix : float
-        Weight of the teacher's loss, 0 to 1; the labels' has the rest. 1 needs no labels.
-    scale_rate : float
-        Step size of learned scales, as a share of `rate`.
-    seed : int
-        Of the order of samples.
-    """
-
-    epochs: int = 5
-    rate: float = 1e-3
-    batch: int = 128
-    temperature: float = 4.0
-    mix: float = 0.7
-    scale_rate: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch < 1:
-            raise LeptonError(
-                f"{self.epochs} epochs of batches of {self.batch}", fix="use 0 or more epochs, batches of 1 or more"
-            )
-        if not (self.rate > 0 and self.temperature > 0 and 0 <= self.mix <= 1):
-            raise LeptonError("rate and temperature must be positive, and mix from 0 to 1")
 
 
 def scores(graph: Graph, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -73,50 +34,18 @@ def scores(graph: Graph, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(torch.cat(found).numpy(), np.float32)
 
 
-def fine_tune(
+def train(
     model: Model,
     data: Dataset,
-    schedule: Schedule | None = None,
+    schedule: Schedule,
     *,
-    teacher: Graph | None = None,
-    keep_zeros: bool = True,
-    learn_scales: bool = True,
-    codebooks: Mapping[str, Codebook] | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    teacher: Graph | None,
+    keep_zeros: bool,
+    learn_scales: bool,
+    codebooks: Mapping[str, Codebook] | None,
+    progress: Callable[[str], None],
 ) -> Model:
-    """Train a model's weights, biases and scales a little further.
-
-    Parameters
-    ----------
-    model : Graph or Bundle
-        A bundle is trained as its integers compute (quantisation-aware, straight-through gradients).
-    data : Dataset
-        Training samples with labels, or without where a teacher has the whole say.
-    schedule : Schedule, optional
-    teacher : Graph, optional
-        Float network whose scores the model is to give (distillation).
-    keep_zeros : bool
-        Pruned weights stay zero.
-    learn_scales : bool
-        Scales of a bundle are trained as well.
-    codebooks : mapping of str to Codebook, optional
-        Shared weights move together.
-    progress : callable
-        Told epoch and loss.
-
-    Returns
-    -------
-    Graph or Bundle
-        As the argument; deterministic for a seed on one machine.
-
-    Raises
-    ------
-    InvalidDataError
-        If there are neither labels nor a teacher, or labels lie outside the network's classes.
-    LeptonError
-        If the loss is no longer finite.
-    """
-    schedule = schedule or Schedule()
+    """See :func:`lepton_dse.compress.training.fine_tune`."""
     graph = model.graph if isinstance(model, Bundle) else model
     expected = graph.tensors[graph.inputs[0]].shape[1:]
     if data.x.shape[1:] != expected:
@@ -130,7 +59,8 @@ def fine_tune(
         raise InvalidDataError(f"labels from {data.y.min()} to {data.y.max()} for {classes} classes", where="y")
     x = torch.tensor(data.x)
     labels = None if data.y is None else torch.tensor(data.y)
-    taught = None if teacher is None or mix == 0 else torch.tensor(scores(teacher, data.x))
+    asked = TrainableGraph(teacher) if teacher is not None and mix > 0 and schedule.blend > 0 else None
+    taught = None if teacher is None or mix == 0 or asked is not None else torch.tensor(scores(teacher, data.x))
     rates = [
         {"params": list(module.parameters_by_name.values()), "lr": schedule.rate},
         {
@@ -141,17 +71,27 @@ def fine_tune(
     optimizer = torch.optim.Adam([group for group in rates if group["params"]])
     steps = max(1, schedule.epochs * math.ceil(len(x) / schedule.batch))
     falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
-    order = torch.Generator().manual_seed(schedule.seed)
+    order, shares = torch.Generator().manual_seed(schedule.seed), np.random.default_rng(schedule.seed)
     for epoch in range(schedule.epochs):
         total = 0.0
         for picked in torch.split(torch.randperm(len(x), generator=order), schedule.batch):
+            share = float(shares.beta(schedule.blend, schedule.blend)) if schedule.blend else 1.0
+            other = picked[torch.randperm(len(picked), generator=order)] if schedule.blend else None
+            batch = x[picked] if other is None else share * x[picked] + (1 - share) * x[other]
+            wanted = None if taught is None else taught[picked]
+            if asked is not None:
+                with torch.no_grad():
+                    wanted = asked(batch)
             optimizer.zero_grad()
-            found = module(x[picked])
+            found = module(batch)
             loss = torch.zeros(())
             if labels is not None and mix < 1:
-                loss = loss + (1 - mix) * functional.cross_entropy(found, labels[picked])
-            if taught is not None:
-                loss = loss + mix * _distance(found, taught[picked], schedule.temperature)
+                right = functional.cross_entropy(found, labels[picked])
+                if other is not None:
+                    right = share * right + (1 - share) * functional.cross_entropy(found, labels[other])
+                loss = loss + (1 - mix) * right
+            if wanted is not None:
+                loss = loss + mix * _distance(found, wanted, schedule.temperature)
             if not bool(torch.isfinite(loss)):
                 raise LeptonError("training diverged: the loss is not finite", fix="use a lower rate")
             loss.backward()  # type: ignore[no-untyped-call]
