@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lepton_dse.compress.equalize import smooth as smooth
     from lepton_dse.compress.prune import masked as masked
     from lepton_dse.compress.prune import prune as prune
-    from lepton_dse.compress.training import Schedule as Schedule
+    from lepton_dse.compress.trainable.schedule import Schedule as Schedule
     from lepton_dse.compress.training import distil as distil
     from lepton_dse.compress.training import fine_tune as fine_tune
     from lepton_dse.data import Dataset as Dataset
@@ -70,7 +70,7 @@ _HOMES = {
     "NetworkTiles": "lepton_dse.search.tiling:NetworkTiles",
     "Plan": "lepton_dse.plan:Plan",
     "PlannedModel": "lepton_dse.flow:PlannedModel",
-    "Schedule": "lepton_dse.compress.training:Schedule",
+    "Schedule": "lepton_dse.compress.trainable.schedule:Schedule",
     "Verification": "lepton_dse.flow:Verification",
     "accuracy": "lepton_dse.flow:accuracy",
     "cost": "lepton_dse.flow:cost",

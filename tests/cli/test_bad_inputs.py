@@ -101,7 +101,12 @@ def test_files_that_are_no_archives_are_one_line(make: Any, lepton: Any, work: P
 OPTIONS = {
     "format": (["--format", "int99"], "int99"),
     "format_unknown": (["--format", "posit8"], "posit8"),
-    "float_activations": (["--format", "w4-float16"], "w4-float16"),
+    "rounding": (["--rounding", "up"], "adaround"),
+    "override": (["--override", "conv2d0"], "OP=FORMAT"),
+    "override_unknown": (["--override", "conv9=w4a8"], "conv9"),
+    "prune_everything": (["--prune", "1"], "ratio"),
+    "prune_kind": (["--prune", "0.5", "--kind", "rows"], "channels"),
+    "prune_score": (["--prune", "0.5", "--score", "luck"], "magnitude"),
     "target": (["--target", "amd-zynq-7021"], "amd-zynq-7020"),
     "minimize": (["--minimize", "beauty"], "throughput"),
     "method": (["--method", "guess"], "minmax"),

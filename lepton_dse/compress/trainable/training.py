@@ -14,7 +14,7 @@ from torch.nn import functional
 from lepton_dse.bundle import Bundle
 from lepton_dse.compress.codebook import Codebook
 from lepton_dse.compress.trainable.module import TrainableGraph, scores_of
-from lepton_dse.compress.training import Schedule
+from lepton_dse.compress.trainable.schedule import Schedule
 from lepton_dse.data import Dataset
 from lepton_dse.errors import InvalidDataError, LeptonError
 from lepton_dse.ir.graph import Graph
