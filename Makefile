@@ -35,9 +35,15 @@ bench: $(STAMP)
 # Other tools, each in an environment of its own, run beside this one.
 PEERS := build/peers
 
-peers: $(STAMP) $(PEERS)/scalesim/.stamp $(PEERS)/zigzag/.stamp
+peers: $(STAMP) $(PEERS)/scalesim/.stamp $(PEERS)/zigzag/.stamp $(PEERS)/quantizers/.stamp
 	$(BIN)/python studies/peers/scalesim.py --python $(PEERS)/scalesim/bin/python
 	$(BIN)/python studies/peers/zigzag.py --python $(PEERS)/zigzag/bin/python
+	$(BIN)/python studies/peers/quantizers.py --python $(PEERS)/quantizers/bin/python
+
+$(PEERS)/quantizers/.stamp:
+	$(PYTHON) -m venv $(PEERS)/quantizers
+	$(PEERS)/quantizers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 aimet-onnx==2.42.0 onnxruntime
+	touch $@
 
 $(PEERS)/zigzag/.stamp:
 	$(PYTHON) -m venv $(PEERS)/zigzag

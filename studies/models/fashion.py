@@ -23,6 +23,9 @@ from torch import nn
 import lepton_dse as ld
 from lepton_dse.errors import MissingToolError
 
+sys.path.insert(0, str(Path(__file__).parent))
+from exporting import to_onnx
+
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "data"
 MODELS = ROOT / "build" / "models"
@@ -103,17 +106,19 @@ def train(name: str, data: ld.Dataset, *, seed: int) -> nn.Sequential:
     return model.eval()
 
 
-def trained(name: str, *, seed: int = 0) -> ld.Graph:
-    """The trained network as a graph; trained once, then read from ``build/models``."""
-    from exporting import to_onnx
-
-    path = MODELS / f"{name}-{seed}.onnx"
+def network_on(name: str, data: ld.Dataset, label: str, *, seed: int = 0) -> ld.Graph:
+    """A network trained on some data as a graph; trained once, then read from ``build/models``."""
+    path = MODELS / f"{name}-{label}-{seed}.onnx"
     if not path.exists():
-        data = load_fashion(flat=name != "lenet-5").train
         model = train(name, data, seed=seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(to_onnx(model, data.x.shape[1:], name).SerializeToString())
     return ld.load(path)
+
+
+def trained(name: str, *, seed: int = 0) -> ld.Graph:
+    """The network trained on Fashion-MNIST's training images."""
+    return network_on(name, load_fashion(flat=name != "lenet-5").train, "fashion", seed=seed)
 
 
 def main() -> None:
