@@ -155,6 +155,32 @@ class FoldingSpace:
         reached = max(option.cycles for option in best)
         return FoldingSearch(tuple(option.folding for option in best), self._result(reached, bound))
 
+    def quickest(self, *, share: float = 1.0) -> FoldingSearch:
+        """The foldings of least summed cycles within a share of the device: what one frame alone passes through soonest.
+
+        The sum stands for the latency, which stages that overlap make shorter; the certificate is still that of the slowest
+        stage.
+        """
+        least = None if self.unbuildable else self.least(share)
+        if least is None:
+            return self.search(share=share)
+        efficient = [_undominated(layer) for layer in self.options]
+        flat = [option for layer in efficient for option in layer]
+        cycles = np.array([option.cycles for option in flat], np.float64)
+        amounts = np.array([option.resources for option in flat]).T / self.budget(share)[:, None]
+        solution = milp(
+            cycles / cycles.max() + _TRACE / cycles.max() * amounts.sum(axis=0),
+            integrality=np.ones(len(flat)),
+            bounds=Bounds(0, 1),
+            constraints=[LinearConstraint(_membership(efficient), 1, 1), LinearConstraint(amounts, -np.inf, 1)],
+            options={"mip_rel_gap": _OPTIMALITY},
+        )
+        if solution.x is None:
+            return self.search(share=share)
+        best = [flat[index] for index in np.flatnonzero(solution.x > 0.5)]
+        reached = max(option.cycles for option in best)
+        return FoldingSearch(tuple(option.folding for option in best), self._result(reached, least[0]))
+
     def _result(self, reached: int, bound: int) -> SearchResult:
         return SearchResult(
             objective="cycles of the slowest stage",
@@ -206,6 +232,17 @@ def _efficient(layer: Sequence[Option], bound: int) -> list[Option]:
         if not np.all(amounts[kept] <= amount, axis=1).any():
             kept.append(place)
     return [within[place] for place in kept]
+
+
+def _undominated(layer: Sequence[Option]) -> list[Option]:
+    """Options that no other beats in cycles and in every resource."""
+    ordered = sorted(layer, key=lambda option: (option.cycles, option.resources))
+    amounts = np.array([(option.cycles, *option.resources) for option in ordered], np.float64)
+    kept: list[int] = []
+    for place, amount in enumerate(amounts):
+        if not np.all(amounts[kept] <= amount, axis=1).any():
+            kept.append(place)
+    return [ordered[place] for place in kept]
 
 
 def _choose(options: Sequence[Sequence[Option]], bound: int, budget: NDArray[np.float64]) -> list[Option] | None:

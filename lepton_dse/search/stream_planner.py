@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.ir.graph import LoweredGraph
@@ -69,7 +70,7 @@ def plan_stream(graph: LoweredGraph, target: FpgaTarget, objective: str) -> tupl
     if not isinstance(chain, Chain):
         return _refused(target, chain), ()
     space = FoldingSpace(chain, target)
-    found = _fitting(chain, space, 1.0)
+    found = _fitting(chain, space, space.search)
     if isinstance(found, FoldingSearch):
         return _refused(target, found.violations, found.result), ()
     design, result = found
@@ -87,13 +88,15 @@ class _Design:
     times: Times
 
 
-def _fitting(chain: Chain, space: FoldingSpace, slack: float) -> tuple[_Design, SearchResult] | FoldingSearch:
-    """The best design that fits as built; the search's own answer where none does."""
+def _fitting(
+    chain: Chain, space: FoldingSpace, choose: Callable[..., FoldingSearch]
+) -> tuple[_Design, SearchResult] | FoldingSearch:
+    """The best design that fits as built, by one of the space's searches; that search's own answer where none does."""
     target = space.target
-    search = space.search(slack=slack)
+    search = choose()
     for share in _SHRINK:
         if share < 1:
-            search = replace(space.search(share=share, slack=slack), result=search.result)
+            search = replace(choose(share=share), result=search.result)
         if not search.foldings:
             return search
         design = _sized(chain, search.foldings)
@@ -119,11 +122,15 @@ def _slowest(schedule: StreamSchedule) -> int:
 
 
 def _least_latency(chain: Chain, space: FoldingSpace, first: _Design, bound: SearchResult) -> tuple[_Design, SearchResult]:
-    """The design of least simulated latency among those with slower slowest stages, which free resources for the others."""
+    """The design of least simulated latency among that of least summed cycles and those with slower slowest stages."""
     best = first
     tried = {space.search().foldings}
-    for slack in _SLACKS[1:]:
-        foldings = space.search(slack=slack).foldings
+    searches: list[Callable[..., FoldingSearch]] = [
+        space.quickest,
+        *(partial(space.search, slack=slack) for slack in _SLACKS[1:]),
+    ]
+    for choose in searches:
+        foldings = choose().foldings
         if foldings in tried:
             continue
         tried.add(foldings)
@@ -132,7 +139,7 @@ def _least_latency(chain: Chain, space: FoldingSpace, first: _Design, bound: Sea
         deepest = stream_schedule(chain, [replace(folding, fifo_depth=_MOST_DEPTH) for folding in foldings])
         if _simulated(deepest, 1).latency_cycles >= best.times.latency_cycles:
             continue
-        found = _fitting(chain, space, slack)
+        found = _fitting(chain, space, choose)
         if not isinstance(found, FoldingSearch) and found[0].times.latency_cycles < best.times.latency_cycles:
             best = found[0]
     latency, lower = best.times.latency_cycles, max(bound.lower_bound - 1, 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_dse.compress.quantize import noise, quantize
+from lepton_dse.compress.quantize import Recipe, noise, quantize
 from lepton_dse.errors import InvalidPlanError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder, LoweredGraph
@@ -109,7 +109,7 @@ def held_equal(lowered: LoweredGraph, chosen: tuple[Folding, ...], x: np.ndarray
 @settings(max_examples=40)
 @given(case=stream_cases(low=2, high=9, samples=2), data=st.data())
 def test_memories_and_layouts_compute_the_graph(case: StreamCase, data: st.DataObject) -> None:
-    lowered = lower_bundle(quantize(case.graph, case.precision, case.data)[0])
+    lowered = lower_bundle(quantize(case.graph, Recipe(case.precision), case.data)[0])
     chain = stream_chain(lowered)
     assert isinstance(chain, Chain)
     held_equal(lowered, data.draw(foldings(chain)), case.data.x[:1])
@@ -144,7 +144,7 @@ def flattened(permutation: tuple[int, ...] | None, *, ends_there: bool, clip: bo
 def test_reshapes_and_transposes_move_no_data(permutation: tuple[int, ...] | None, ends_there: bool, clip: bool) -> None:
     graph = flattened(permutation, ends_there=ends_there, clip=clip)
     data = noise(graph, 1, 8)
-    lowered = lower_bundle(quantize(graph, Precision.parse("int8"), data)[0])
+    lowered = lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), data)[0])
     chain = stream_chain(lowered)
     assert isinstance(chain, Chain)
     assert [type(layer) for layer in chain.layers] == [MatrixLayer] if ends_there else [MatrixLayer, MatrixLayer]
@@ -166,7 +166,7 @@ def test_pixels_come_one_after_another() -> None:
 def refused(build) -> dict[str, str]:  # type: ignore[no-untyped-def]
     builder = GraphBuilder("refused")
     graph = builder.build([build(builder, builder.input("x", (1, 2, 6, 6)))])
-    found = stream_chain(lower_bundle(quantize(graph, Precision.parse("int8"), noise(graph, 0, 4))[0]))
+    found = stream_chain(lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), noise(graph, 0, 4))[0]))
     assert not isinstance(found, Chain)
     assert all(violation.levers and violation.demand > violation.bound for violation in found)
     return {violation.what.partition(":")[0]: violation.what for violation in found}
@@ -237,7 +237,7 @@ def test_a_tail_of_reals_stays_with_the_host() -> None:
     builder = GraphBuilder("tail")
     flat = builder.add(ops.Reshape((1, 8)), [builder.input("x", (1, 2, 2, 2))], output="flat")
     graph = builder.build([builder.add(ops.Softmax((1,)), [dense(builder, flat, "dense", 3)], output="y")])
-    chain = stream_chain(lower_bundle(quantize(graph, Precision.parse("int8"), noise(graph, 0, 4))[0]))
+    chain = stream_chain(lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), noise(graph, 0, 4))[0]))
     assert isinstance(chain, Chain)
     assert chain.output.name == "dense.q"
 
@@ -248,7 +248,7 @@ def test_a_tail_of_reals_stays_with_the_host() -> None:
 @pytest.mark.parametrize("chosen", [(Folding(2, 2),), (Folding(3, 4),), (Folding(3, 2), Folding(1, 1)), ()])
 def test_foldings_that_do_not_divide_are_refused(chosen: tuple[Folding, ...]) -> None:
     graph = flattened(None, ends_there=True)
-    chain = stream_chain(lower_bundle(quantize(graph, Precision.parse("int8"), noise(graph, 0, 4))[0]))
+    chain = stream_chain(lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), noise(graph, 0, 4))[0]))
     assert isinstance(chain, Chain)
     with pytest.raises(InvalidPlanError):
         stream_schedule(chain, chosen)

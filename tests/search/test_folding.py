@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse import rtl_library as rtl
-from lepton_dse.compress.quantize import quantize
+from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.data import Dataset
 from lepton_dse.flow import plan
 from lepton_dse.ir import ops
@@ -19,7 +19,7 @@ from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.schedule.layers import Chain, stream_chain
 from lepton_dse.schedule.stream import Folding, stream_schedule
-from lepton_dse.search.folding import Option, layer_options, next_faster, search_foldings
+from lepton_dse.search.folding import FoldingSpace, Option, layer_options, next_faster, search_foldings
 from lepton_dse.search.levers import levers
 from lepton_dse.search.stream_planner import plan_stream
 from lepton_dse.sim.stream import resource_violations, stage_cycles
@@ -52,7 +52,7 @@ def network(channels: tuple[int, ...], *, pooled: bool) -> Graph:
 
 def chain_of(graph: Graph) -> Chain:
     x = np.random.default_rng(1).normal(0, 1, (4, *graph.tensors["x"].shape[1:])).astype(np.float32)
-    chain = stream_chain(lower_bundle(quantize(graph, Precision.parse("int8"), Dataset(x))[0]))
+    chain = stream_chain(lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), Dataset(x))[0]))
     assert isinstance(chain, Chain)
     return chain
 
@@ -102,6 +102,13 @@ def test_the_search_equals_plain_enumeration(channels: tuple[int, ...], pooled: 
     assert all(a <= b + 1e-6 for a, b in zip(used(chosen), budget, strict=True))
     assert (found.result.best, found.result.lower_bound, found.result.gap, found.result.optimal) == (best, best, 0, True)
     assert found.violations == ()
+    quick = FoldingSpace(chain, target).quickest()
+    soonest = tuple(
+        next(option for option in layer if option.folding == folding)
+        for layer, folding in zip(options, quick.foldings, strict=True)
+    )
+    assert all(a <= b + 1e-6 for a, b in zip(used(soonest), budget, strict=True))
+    assert sum(option.cycles for option in soonest) == min(sum(option.cycles for option in choice) for choice in fitting)
 
 
 @settings(max_examples=15)
@@ -174,7 +181,7 @@ def test_the_next_faster_bound_is_the_next_one() -> None:
 def test_a_planned_design_fits_as_built(objective: str, share: float) -> None:
     graph = network((2, 4, 3), pooled=True)
     x = np.random.default_rng(1).normal(0, 1, (4, 2, 4, 4)).astype(np.float32)
-    lowered = lower_bundle(quantize(graph, Precision.parse("int8"), Dataset(x))[0])
+    lowered = lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), Dataset(x))[0])
     target = device((3000 * share, 4000 * share, 60 * share, 40))
     report, chosen = plan_stream(lowered, target, objective)
     assert report.search is not None or report.violations

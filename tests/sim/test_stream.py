@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_dse import rtl_library as rtl
-from lepton_dse.compress.quantize import quantize
+from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.schedule.layers import Chain, MatrixLayer, stream_chain
@@ -28,7 +28,7 @@ EXAMPLES = settings(max_examples=40)
 
 
 def chain_of(case: StreamCase) -> tuple[LoweredGraph, Chain]:
-    lowered = lower_bundle(quantize(case.graph, case.precision, case.data)[0])
+    lowered = lower_bundle(quantize(case.graph, Recipe(case.precision), case.data)[0])
     chain = stream_chain(lowered)
     assert isinstance(chain, Chain)
     return lowered, chain

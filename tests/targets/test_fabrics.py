@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lepton_dse import rtl_library as rtl
-from lepton_dse.compress.quantize import quantize
+from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
@@ -29,7 +29,7 @@ def lowered() -> LoweredGraph:
     x = builder.input("x", (1, 8))
     w = builder.constant("w", rng.normal(0, 1, (8, 4)).astype(np.float32))
     graph = builder.build([builder.add(ops.MatMul(), [x, w], output="y")])
-    return lower_bundle(quantize(graph, Precision.parse("int8"), Dataset(rng.normal(0, 1, (4, 8)).astype(np.float32)))[0])
+    return lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), Dataset(rng.normal(0, 1, (4, 8)).astype(np.float32)))[0])
 
 
 def test_there_are_both_kinds() -> None:
