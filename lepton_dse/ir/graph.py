@@ -169,6 +169,8 @@ class Graph:
     def with_batch(self, batch: int) -> Graph:
         """The same graph over `batch` samples, axis 0 being the batch axis of every input and activation.
 
+        What constants alone determine, such as a weight made real again, has no batch and stays as it is.
+
         Raises
         ------
         InvalidModelError
@@ -180,8 +182,13 @@ class Graph:
         tensors = {key: tensor for key, tensor in self._tensors.items() if key in self._constants}
         for name in self.inputs:
             tensors[name] = _rebatched(self._tensors[name], old, batch)
-        operations = []
+        operations, fixed = [], set(self._constants)
         for op in self._ops:
+            if fixed.issuperset(op.inputs):
+                operations.append(op)
+                fixed.add(op.output)
+                tensors[op.output] = self._tensors[op.output]
+                continue
             rebatched = replace(op, attributes=_rebatched_attributes(op, old, batch, self._tensors))
             operations.append(rebatched)
             shape, _ = infer(rebatched.attributes, [tensors[name] for name in op.inputs])

@@ -18,6 +18,7 @@ from lepton_dse.errors import InvalidModelError
 from lepton_dse.files import inside, read_text
 from lepton_dse.ir.encoding import decode_op, decode_tensor, encode_op, encode_tensor
 from lepton_dse.ir.graph import Graph, LoweredGraph
+from lepton_dse.ir.tensors import Tensor
 
 __all__ = ["CONSTANTS_FILE", "GRAPH_FILE", "SCHEMA_VERSION", "from_structure", "graph_to_files", "read_graph", "structure"]
 
@@ -25,6 +26,7 @@ SCHEMA_VERSION = 1
 GRAPH_FILE = "graph.json"
 CONSTANTS_FILE = "constants.safetensors"
 _KINDS: dict[str, type[Graph]] = {"graph": Graph, "lowered": LoweredGraph}
+_FOREIGN = 2  # what NumPy calls the types that other packages register with it
 _FIELDS = {"schema_version", "kind", "name", "inputs", "outputs", "tensors", "ops"}
 
 
@@ -44,7 +46,7 @@ def structure(graph: Graph) -> dict[str, Any]:
 def graph_to_files(graph: Graph) -> dict[str, bytes]:
     """The graph's two files by name."""
     document = {**structure(graph), "constants": CONSTANTS_FILE}
-    values = {name: np.ascontiguousarray(value) for name, value in sorted(graph.constants.items())}
+    values = {name: _as_patterns(np.ascontiguousarray(value)) for name, value in sorted(graph.constants.items())}
     return {
         GRAPH_FILE: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode(),
         CONSTANTS_FILE: save(values),
@@ -91,14 +93,30 @@ def from_structure(document: dict[str, Any], constants: dict[str, NDArray[np.gen
     kind = _KINDS.get(str(document["kind"]))
     if kind is None:
         raise InvalidModelError(f"unknown kind of graph '{document['kind']}'")
+    tensors = [decode_tensor(entry) for entry in _list(document["tensors"])]
     return kind(
         _text(document["name"]),
-        [decode_tensor(entry) for entry in _list(document["tensors"])],
+        tensors,
         [decode_op(entry) for entry in _list(document["ops"])],
         [_text(name) for name in _list(document["inputs"])],
         [_text(name) for name in _list(document["outputs"])],
-        constants,
+        {**constants, **_from_patterns(tensors, constants)},
     )
+
+
+def _as_patterns(value: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Floats that NumPy lacks, such as bfloat16, as the unsigned integers of their bits: safetensors reads NumPy's alone."""
+    return value.view(f"u{value.dtype.itemsize}") if value.dtype.isbuiltin == _FOREIGN else value
+
+
+def _from_patterns(tensors: list[Tensor], constants: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Constants whose format is a float that NumPy lacks, from the integers of their bits."""
+    forms = {tensor.name: tensor.format.numpy for tensor in tensors if tensor.format.is_float}
+    return {
+        name: value.view(forms[name])
+        for name, value in constants.items()
+        if name in forms and value.dtype.kind == "u" and value.dtype.itemsize == forms[name].itemsize
+    }
 
 
 def _constants(path: Path) -> dict[str, NDArray[np.generic]]:

@@ -32,7 +32,15 @@ FLOORS = [
     {"cli"},
 ]
 FLOOR = {part: index for index, floor in enumerate(FLOORS) for part in floor}
-OPTIONAL = {"torch": {"compress"}, "keras": set(), "jax": set(), "onnx": {"importers"}, "sklearn": {"demo"}, "cocotb_tools": {"verify"}}
+OPTIONAL = {
+    "torch": {"compress"},
+    "keras": set(),
+    "jax": set(),
+    "onnx": {"importers", "emit", "verify"},
+    "onnxruntime": {"verify"},
+    "sklearn": {"demo"},
+    "cocotb_tools": {"verify"},
+}
 
 
 def modules() -> list[Path]:
