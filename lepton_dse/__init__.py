@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from lepton_dse.flow import PlannedModel as PlannedModel
     from lepton_dse.flow import Verification as Verification
     from lepton_dse.flow import accuracy as accuracy
+    from lepton_dse.flow import allocate as allocate
     from lepton_dse.flow import cost as cost
     from lepton_dse.flow import emit as emit
     from lepton_dse.flow import plan as plan
     from lepton_dse.flow import quantize as quantize
     from lepton_dse.flow import read_plan as read_plan
     from lepton_dse.flow import tile as tile
+    from lepton_dse.flow import to_onnx as to_onnx
     from lepton_dse.flow import verify as verify
     from lepton_dse.importers import load_model as load  # noqa: F401 (the verb has a shorter name)
     from lepton_dse.ir.graph import Graph as Graph
@@ -73,6 +75,7 @@ _HOMES = {
     "Schedule": "lepton_dse.compress.trainable.schedule:Schedule",
     "Verification": "lepton_dse.flow:Verification",
     "accuracy": "lepton_dse.flow:accuracy",
+    "allocate": "lepton_dse.flow:allocate",
     "cost": "lepton_dse.flow:cost",
     "distil": "lepton_dse.compress.training:distil",
     "emit": "lepton_dse.flow:emit",
@@ -90,6 +93,7 @@ _HOMES = {
     "smooth": "lepton_dse.compress.equalize:smooth",
     "target_names": "lepton_dse.targets:target_names",
     "tile": "lepton_dse.flow:tile",
+    "to_onnx": "lepton_dse.flow:to_onnx",
     "verify": "lepton_dse.flow:verify",
     "with_numbers": "lepton_dse.targets:with_numbers",
 }

@@ -7,11 +7,11 @@ Everything heavier than a check of arguments lives below; here the steps are onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lepton_dse import registry
 from lepton_dse.bundle import Bundle
@@ -37,11 +37,15 @@ from lepton_dse.sim.stream import stall_case
 from lepton_dse.targets import AnyTarget, FpgaTarget, TpuTarget, load_target, target_from_json, target_to_json
 from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
 
+if TYPE_CHECKING:
+    from lepton_dse.search.allocate.driver import Allocation
+
 __all__ = [
     "OBJECTIVES",
     "PlannedModel",
     "Verification",
     "accuracy",
+    "allocate",
     "cost",
     "emit",
     "emitters_for",
@@ -50,6 +54,7 @@ __all__ = [
     "read_plan",
     "recipe",
     "tile",
+    "to_onnx",
     "verify",
 ]
 
@@ -365,6 +370,83 @@ def plan_bundle(
         predicted=draft.predicted,
     )
     return PlannedModel(decided, bundle, target)
+
+
+def allocate(
+    graph: Graph,
+    target: str | Path | AnyTarget,
+    data: Dataset,
+    choices: Sequence[str],
+    *,
+    minimize: str = "latency",
+    loss_points: float | None = None,
+    divergence: float | None = None,
+    latency_s: float | None = None,
+    energy_j: float | None = None,
+    bytes: float | None = None,
+    bits: float | None = None,
+    format: str = "int8",
+    progress: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Allocation:
+    """Choose formats and zeros for every layer under budgets, measured on data; see :mod:`lepton_dse.search.allocate.driver`.
+
+    Parameters
+    ----------
+    graph : Graph
+    target : str, Path or hardware model
+    data : Dataset
+        The split that choices are made on: training data, not what the result will be scored on.
+    choices : sequence of str
+        For example ``int8``, ``w4a8``, ``int8+2:4``.
+    minimize : {"loss", "latency", "energy", "bytes", "bits"}
+    loss_points, divergence, latency_s, energy_j, bytes, bits : float, optional
+        Budgets; see :class:`~lepton_dse.search.allocate.trials.Budgets`.
+    format : str
+        Formats of what is not chosen.
+    progress : callable
+        Told what is about to be done.
+    **options
+        Of :func:`recipe`, without overrides.
+
+    Returns
+    -------
+    Allocation
+        Its `bundle` can be planned; `violations` say why where nothing keeps the budgets.
+
+    Raises
+    ------
+    LeptonError
+        For wrong arguments, or data that does not fit.
+    """
+    from lepton_dse.search.allocate.driver import allocate as choose
+    from lepton_dse.search.allocate.trials import Budgets
+
+    budgets = Budgets(loss_points, divergence, latency_s, energy_j, bytes, bits)
+    return choose(
+        graph,
+        target_of(target),
+        data,
+        choices,
+        budgets=budgets,
+        minimize=minimize,
+        recipe=recipe(format, **options),
+        progress=progress,
+    )
+
+
+def to_onnx(graph: Graph, path: str | Path) -> Path:
+    """Write a float or lowered graph as an ONNX model; returns the path.
+
+    Raises
+    ------
+    LeptonError
+        If the graph has no ONNX form, or writing fails; an earlier file is then left whole.
+    """
+    from lepton_dse.emit.onnx import export
+
+    write_bytes(Path(path), export(graph))
+    return Path(path)
 
 
 def emitters_for(family: str) -> tuple[Emitter, ...]:

@@ -116,6 +116,31 @@ def plan(
 
 
 @app.command()
+def allocate(
+    model: Model,
+    target: Annotated[str, typer.Option(help="A target's name or .toml file: its cost model says what a choice gains.")],
+    data: Annotated[Path, typer.Option(help="Samples 'x' and labels 'y' as .npz, of the training data.")],
+    output: Annotated[Path | None, typer.Option("-o", help="The plan file to write.")] = None,
+    choice: Annotated[list[str] | None, typer.Option(help="int8, w4a8, int8+2:4 ...; may be repeated. int8 and w4a8.")] = None,
+    minimize: Annotated[str, typer.Option(help="loss, latency, energy, bytes or bits.")] = "latency",
+    loss_points: Annotated[float | None, typer.Option(help="Budget: accuracy lost, in points, as measured.")] = None,
+    latency: Annotated[float | None, typer.Option(help="Budget: seconds.")] = None,
+    energy: Annotated[float | None, typer.Option(help="Budget: joules.")] = None,
+    size: Annotated[float | None, typer.Option("--bytes", help="Budget: bytes of the weights.")] = None,
+    bits: Annotated[float | None, typer.Option(help="Budget: bits of a weight, on average.")] = None,
+    rounding: Annotated[str, typer.Option(help="Integers of weights: nearest, adaround, gptq or quantease.")] = "nearest",
+    json: Json = False,
+) -> None:
+    """Choose a format for every layer under budgets, and measure the result."""
+    from lepton_dse.cli import allocation
+
+    choices = choice or ["int8", "w4a8"]
+    budgets = (loss_points, latency, energy, size, bits)
+    request = allocation.AllocateArguments(model, target, data, output, choices, minimize, *budgets, rounding)
+    _finish(allocation.allocate(request, as_json=json))
+
+
+@app.command()
 def explain(plan: PlanFile) -> None:
     """Say why a plan is as it is: what binds, and what the next lever would give."""
     from lepton_dse.cli import planning

@@ -26,7 +26,15 @@ from lepton_dse.numerics.quantize import MULTIPLIER_BITS
 from lepton_dse.plan import Calibration, CalibrationMethod
 from lepton_dse.reference.engine import steps
 
-__all__ = ["Recipe", "noise", "quantize", "weight_axis"]
+__all__ = [
+    "Recipe",
+    "activation_formats",
+    "activation_histograms",
+    "make_room_for_biases",
+    "noise",
+    "quantize",
+    "weight_axis",
+]
 
 _BATCH = 64
 _NOISE_SAMPLES = 64
@@ -131,10 +139,10 @@ def quantize(
         return Bundle(graph), None
     scales = _weight_scales(graph, recipe)
     groups = scale_groups(graph)
-    formats = {group: form for group, form in _activation_formats(graph, recipe, groups).items() if form != FLOAT32}
+    formats = {group: form for group, form in activation_formats(graph, recipe, groups).items() if form != FLOAT32}
     if formats:
         progress("ranges of activations")
-        histograms = _histograms(graph, data.x, groups)
+        histograms = activation_histograms(graph, data.x, groups)
         params = {
             group: activation_params(histogram, formats[group], recipe.method, symmetric=recipe.symmetric)
             for group, histogram in histograms.items()
@@ -145,7 +153,7 @@ def quantize(
             better = by_output_error(graph, data.x, groups, histograms, {**scales, **found}, symmetric=recipe.symmetric)
             found.update({group: Scale(formats[group], entry) for group, entry in better.items()})
         scales.update({name: found[group] for name, group in groups.items() if group in found})
-    _make_room_for_biases(graph, scales)
+    make_room_for_biases(graph, scales)
     if recipe.rounding != "nearest" or recipe.correct_bias:
         rounding: Rounding = registry.load(registry.Group.ROUNDINGS, recipe.rounding)
         graph = refine(graph, scales, data.x, rounding=rounding, correct_bias=recipe.correct_bias, progress=progress)
@@ -205,7 +213,7 @@ def _weight_scales(graph: Graph, recipe: Recipe) -> dict[str, Scale]:
     return scales
 
 
-def _activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str]) -> dict[str, NumberFormat]:
+def activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str]) -> dict[str, NumberFormat]:
     """The format of each group of activations: the widest that an operation reading it asks for.
 
     What no operation with weights reads has the recipe's own format; the scores at the end have at least 8 bits, since
@@ -227,7 +235,7 @@ def _activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str])
     return found
 
 
-def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
+def make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
     """Raise the weight scales of channels whose bias dwarfs their weights, so that the bias outlives the requantisation.
 
     All channels of an operation share one shift, so a channel of very small scale has a multiplier of few bits, and a bias
@@ -251,7 +259,7 @@ def _make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
         scales[op.inputs[1]] = Scale(w.format, params)
 
 
-def _histograms(graph: Graph, x: NDArray[np.float32], groups: Mapping[str, str]) -> dict[str, Histogram]:
+def activation_histograms(graph: Graph, x: NDArray[np.float32], groups: Mapping[str, str]) -> dict[str, Histogram]:
     """A histogram per group of activations, in two passes over the samples: first the ends, then the counts."""
     ends: dict[str, tuple[float, float]] = {}
     for name, value in _activations(graph, x):

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.errors import LeptonError
+from lepton_dse.milp import milp
 from lepton_dse.plan import SearchResult, Violation
 from lepton_dse.schedule.layers import Chain, Layer, MatrixLayer
 from lepton_dse.schedule.stream import Folding, Stage, stage_instances

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "lepton_dse"
 
 # From the ground up. Parts on one floor do not import one another.
 FLOORS = [
-    {"errors", "jit"},
+    {"errors", "jit", "milp"},
     {"registry", "files"},
     {"numerics"},
     {"ir"},

@@ -22,6 +22,7 @@ from lepton_dse.compress.prune.settings import LEAST_KEPT, Scope, Settings, shar
 from lepton_dse.compress.prune.sites import output_axis, sites
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
+from lepton_dse.milp import milp
 
 __all__ = ["choose", "unit_scores"]
 
@@ -141,7 +142,7 @@ def _scaled(scores: Values) -> Values:
 
 def _solve(costs: Values, constraints: list[optimize.LinearConstraint]) -> NDArray[np.bool_]:
     """The best choice found within a number of steps, so that the answer does not depend on the machine."""
-    answer = optimize.milp(
+    answer = milp(
         costs,
         constraints=constraints,
         integrality=np.ones(len(costs)),

@@ -15,9 +15,9 @@ from lepton_dse.bundle import Bundle, Scale
 from lepton_dse.compress.groups import scale_groups
 from lepton_dse.compress.quantize import (
     Recipe,
-    _activation_formats,
-    _histograms,
-    _make_room_for_biases,
+    activation_formats,
+    activation_histograms,
+    make_room_for_biases,
     quantize,
     weight_axis,
 )
@@ -60,7 +60,7 @@ class Variants:
         if self._whole:
             return
         self._groups = scale_groups(graph)
-        self._histograms = _histograms(graph, data.x, self._groups)
+        self._histograms = activation_histograms(graph, data.x, self._groups)
         self._activations: dict[tuple[str, NumberFormat], Scale] = {}
         # The baseline's own weights have scales with room for biases; what others start from is as it was before.
         self._weights = {
@@ -84,11 +84,11 @@ class Variants:
         op = graph.op(layer.ops[0])
         found = {**self._weights, layer.weights: self._weight_scale(op, choice.precision.weights, weights)}
         scales = {name: scale for name, scale in found.items() if scale is not None}
-        formats = _activation_formats(graph, recipe, self._groups)
+        formats = activation_formats(graph, recipe, self._groups)
         for name, group in self._groups.items():
             if formats[group] != FLOAT32 and group in self._histograms:
                 scales[name] = self._activation(group, formats[group])
-        _make_room_for_biases(graph, scales)
+        make_room_for_biases(graph, scales)
         return Bundle(graph, scales)
 
     def _activation(self, group: str, form: NumberFormat) -> Scale:

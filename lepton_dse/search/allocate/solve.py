@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import csr_array
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.milp import milp
 from lepton_dse.plan import SearchResult, Violation
 from lepton_dse.search.allocate.problem import Measure, Problem
-from lepton_dse.search.allocate.quiet import quiet
 
 __all__ = ["Solution", "solve"]
 
@@ -220,14 +220,13 @@ class _Program:
             if attempt == _CUTS:  # budgets so near to sums of costs that HiGHS takes one for the other: stay clear of them
                 budgets = len(self.problem.budgets)
                 self._ends[:budgets] = [end - _CLEAR for end in self._ends[:budgets]]
-            with quiet():
-                found = milp(
-                    self._cost,
-                    integrality=np.ones(len(self.columns)),
-                    bounds=Bounds(0, 1),
-                    constraints=self._constraints(),
-                    options={"mip_rel_gap": 0.0, "node_limit": _NODES},
-                )
+            found = milp(
+                self._cost,
+                integrality=np.ones(len(self.columns)),
+                bounds=Bounds(0, 1),
+                constraints=self._constraints(),
+                options={"mip_rel_gap": 0.0, "node_limit": _NODES},
+            )
             self.solved += 1 + int(found.mip_node_count or 0)
             if found.status == _INFEASIBLE and attempt < _CUTS:
                 return None

@@ -1,4 +1,4 @@
-"""Nothing of what a C library prints reaches standard output.
+"""Mixed-integer programs by SciPy's HiGHS, nothing of which reaches standard output.
 
 Some versions of HiGHS write a line about their own inner solver to the process's standard output, whatever ``disp`` says; in the
 output of a program that prints JSON it would be an error.
@@ -11,8 +11,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["quiet"]
+from scipy import optimize
+
+__all__ = ["milp", "quiet"]
+
+
+def milp(objective: Any, **arguments: Any) -> Any:
+    """:func:`scipy.optimize.milp` with the same arguments and the same result."""
+    with quiet():
+        return optimize.milp(objective, **arguments)
 
 
 @contextmanager
