@@ -136,7 +136,7 @@ def encode_float(x: NDArray[np.floating], params: QuantParams, form: NumberForma
     """
     with np.errstate(over="ignore"):
         ratio = np.divide(x.astype(np.float32, copy=False), params.scale(x.shape), dtype=np.float32)
-    limit = np.float32(form.maximum)
+    limit = np.float32(min(float(form.maximum), float(np.finfo(np.float32).max)))
     return np.clip(ratio, -limit, limit).astype(form.numpy)
 
 

@@ -12,7 +12,8 @@ __all__ = ["PLANNER"]
 def plan(request: PlanRequest) -> PlanDraft:
     """Every operation in its bundle's formats, in sequential order, mapped as the registered cost model chose and priced it."""
     predicted = mixed_cost(request.bundle, request.target, default=request.precision)
-    formats, mappings = formats_of(request.bundle), {cost.name: cost.mapping for cost in predicted.ops}
+    formats = formats_of(request.bundle, request.precision)
+    mappings = {cost.name: cost.mapping for cost in predicted.ops}
     graph = request.bundle.graph
     entries = (OpPlan(op=op.name, precision=str(formats[op.name]), mapping=mappings[op.name]) for op in graph.ops)
     return PlanDraft(predicted, tuple(entries))

@@ -83,12 +83,13 @@ class Prices:
         return self._found[precision]
 
 
-def formats_of(bundle: Bundle) -> dict[str, Precision]:
+def formats_of(bundle: Bundle, default: Precision | None = None) -> dict[str, Precision]:
     """The pair of formats of every operation of a bundle: its weights, and how its first input is stored.
 
-    Operations without weights have those of the activations they read, and the weights that most of the bundle has.
+    Operations without weights have those of the activations they read, and the weights of `default`: what most of the bundle has
+    where there is none.
     """
-    found, usual = {}, bundle.precision
+    found, usual = {}, default or bundle.precision
     for op in bundle.graph.ops:
         scale = bundle.scales.get(op.inputs[0])
         activations = FLOAT32 if scale is None else scale.format

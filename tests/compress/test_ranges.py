@@ -199,11 +199,12 @@ def test_every_tensor_of_a_group_has_one_scale(graph: Graph, precision: Precisio
     bundle, calibration = quantize(graph, Recipe(precision, method=method), noise(graph, seed, 5))
     assert calibration is not None
     assert (calibration.method, calibration.samples) == (method, 5)
+    judged = {op.inputs[0] for op in graph.ops if isinstance(op.attributes, ops.ArgMax | ops.Softmax)}
+    wide = {bundle.scales[end].format for end in {*graph.outputs, *judged} if end in bundle.scales}
     for name, group in scale_groups(graph).items():
         if graph.tensors[name].format.is_float:
             assert bundle.scales[name] == bundle.scales[group]
-            widened = {bundle.scales[end].format for end in graph.outputs if end in bundle.scales}
-            assert bundle.scales[name].format in {precision.activations, *widened}
+            assert bundle.scales[name].format in {precision.activations, *wide}
     for op in graph.ops:
         if isinstance(op.attributes, ops.Concat | ops.MaxPool | ops.Reshape):
             assert {bundle.scales[name].params for name in op.inputs} == {bundle.scales[op.output].params}

@@ -167,6 +167,7 @@ class _Program:
     def __init__(self, problem: Problem, forbidden: Sequence[Sequence[int]] = ()) -> None:
         self.problem = problem
         self.solved = 0
+        self._forbidden = bool(forbidden)
         # Where whole allocations are forbidden, a choice that another one beats may be all that is left.
         self.columns = [
             (layer, index)
@@ -235,7 +236,7 @@ class _Program:
             bound = self._real(found.mip_dual_bound) if bound is None or attempt < _CUTS else bound
             chosen = self._chosen(found.x)
             if self.problem.fits(chosen):
-                return chosen, bound
+                return self._polished(chosen), bound
             self._forbid(chosen)
         raise LeptonError("was not solved within its limits", where="allocation", fix="offer fewer choices, or change a budget")
 
@@ -257,6 +258,17 @@ class _Program:
             layer, index = self.columns[column]
             chosen[layer] = index
         return tuple(chosen)
+
+    def _polished(self, chosen: tuple[int, ...]) -> tuple[int, ...]:
+        """The answer after every single change that lowers the sum by less than HiGHS sees."""
+        if self._forbidden:
+            return chosen
+        for layer, index in self.columns:
+            other = (*chosen[:layer], index, *chosen[layer + 1 :])
+            minimize = self.problem.minimize
+            if self.problem.total(minimize, other) < self.problem.total(minimize, chosen) and self.problem.fits(other):
+                chosen = other
+        return chosen
 
     def _forbid(self, chosen: Sequence[int]) -> None:
         pairs = list(enumerate(chosen))
