@@ -129,7 +129,7 @@ def test_verbs_stay_verbs_whatever_is_imported_first() -> None:
             f"{first}import lepton_dse as ld\nimport lepton_dse.plan\nimport lepton_dse.emit.artefact\n"
             "import lepton_dse.verify.cpp\n"
             "assert all(callable(getattr(ld, name)) for name in ('plan', 'emit', 'verify', 'cost', 'accuracy', 'load'))\n"
-            "assert ld.plan.__module__ == 'lepton_dse.flow', ld.plan\n"
+            "assert ld.plan.__module__ == 'lepton_dse.flow.planning', ld.plan\n"
             "from lepton_dse.plan import Plan\nassert ld.Plan is Plan\n"
             "from lepton_dse import plan\nassert plan is ld.plan\n"
         )

@@ -1,0 +1,154 @@
+"""Artefacts: written from plans, and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton_dse import registry
+from lepton_dse.data import Dataset
+from lepton_dse.emit.artefact import EmitRequest, Emitter, finish
+from lepton_dse.errors import InvalidPlanError, LeptonError
+from lepton_dse.files import write_bytes, write_folder
+from lepton_dse.flow.model import PlannedModel
+from lepton_dse.ir.graph import Graph
+from lepton_dse.plan import Check, CheckStatus
+from lepton_dse.reference.vectors import make_vectors
+from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import foldings_of, stream_schedule
+from lepton_dse.sim.stream import stall_case
+from lepton_dse.targets import FpgaTarget
+from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
+
+__all__ = ["Verification", "emit", "emitters_for", "to_onnx", "verify"]
+
+_STALL_SEEDS = (0, 1, 2, 3, 4, 5, 6)
+_STALL_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Checks of one artefact."""
+
+    artefact: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.status is not CheckStatus.FAILED for check in self.checks)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every check passed, none being unavailable."""
+        return all(check.status is CheckStatus.PASSED for check in self.checks)
+
+
+def to_onnx(graph: Graph, path: str | Path) -> Path:
+    """Write a float or lowered graph as an ONNX model; returns the path.
+
+    Raises
+    ------
+    LeptonError
+        If the graph has no ONNX form, or writing fails; an earlier file is then left whole.
+    """
+    from lepton_dse.emit.onnx import export
+
+    write_bytes(Path(path), export(graph))
+    return Path(path)
+
+
+def emitters_for(family: str) -> tuple[Emitter, ...]:
+    """Emitters that serve a family, the family's own first."""
+    every: list[Emitter] = [registry.load(registry.Group.EMITTERS, name) for name in registry.names(registry.Group.EMITTERS)]
+    serving = [emitter for emitter in every if family in emitter.families]
+    return tuple(sorted(serving, key=lambda emitter: (emitter.families.index(family), emitter.name)))
+
+
+def emit(
+    planned: PlannedModel,
+    folder: str | Path,
+    *,
+    emitter: str | None = None,
+    data: Dataset | None = None,
+) -> Path:
+    """Write a plan's artefact.
+
+    Parameters
+    ----------
+    planned : PlannedModel
+    folder : str or Path
+        New, empty, or holding an earlier artefact.
+    emitter : str, optional
+        The family's own by default.
+    data : Dataset, optional
+        Samples for the test vectors; those in the bundle by default.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InvalidPlanError
+        If the plan is not feasible.
+    LeptonError
+        If no emitter serves, or writing fails; an earlier artefact is then left whole.
+    """
+    plan = planned.plan
+    if not plan.predicted.feasible:
+        raise InvalidPlanError(
+            f"the plan does not fit: {plan.predicted.violations[0]}", where=plan.target, fix="see 'lepton explain'"
+        )
+    serving = emitters_for(planned.target.family)
+    chosen = next((entry for entry in serving if emitter in (None, entry.name)), None)
+    if chosen is None:
+        asked = f"no emitter '{emitter}'" if emitter else "no emitter"
+        known = ", ".join(entry.name for entry in serving)
+        fix = f"known: {known}" if known else "plan for an fpga or a cpu target"
+        raise LeptonError(f"{asked} for {planned.target.family} targets", fix=fix)
+    request = _request(planned, data)
+    out = Path(folder)
+    write_folder(out, finish(chosen, request))
+    return out
+
+
+def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
+    graph, target = planned.lowered, planned.target
+    x = data.x if data is not None else planned.bundle.samples
+    if not isinstance(target, FpgaTarget):
+        return EmitRequest(planned.plan, graph, make_vectors(graph, x))
+    chain = stream_chain(graph)
+    if not isinstance(chain, Chain):
+        raise InvalidPlanError(str(chain[0]), where=planned.plan.model, fix="plan again")
+    schedule = stream_schedule(chain, foldings_of(planned.plan, chain))
+    vectors = make_vectors(graph, x, (chain.input.name, chain.output.name))
+    stalls = tuple(stall_case(schedule, seed, min(_STALL_FRAMES, len(x))) for seed in _STALL_SEEDS)
+    return EmitRequest(planned.plan, graph, vectors, schedule, stalls, target.fabric)
+
+
+def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[str], None] | None = None) -> Verification:
+    """Run an artefact and compare what it does with what was predicted; needs nothing but the folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    synthesis : bool
+        Also synthesise FPGA designs and compare resources.
+    progress : callable, optional
+        Told what is about to run.
+
+    Raises
+    ------
+    InvalidPlanError
+        If the folder is no artefact or a byte of it was changed.
+    """
+    artefact = open_artefact(Path(folder))
+    verifier: Verifier = registry.load(registry.Group.VERIFIERS, artefact.emitter)
+    try:
+        checks = verifier.run(artefact, VerifyOptions(synthesis, progress or (lambda text: None)))
+    except (FileNotFoundError, KeyError, ValueError) as error:  # the manifest fits, yet a file lacks what is read from it
+        raise InvalidPlanError(f"the artefact is inconsistent: {error}", where=str(folder), fix="emit it again") from error
+    return Verification(Path(folder), tuple(checks))
