@@ -22,10 +22,12 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import FLOAT32, Precision
-from lepton_dse.plan import CostReport, Mapping, OpCost, SearchResult, Unroll, Violation
+from lepton_dse.plan import CostReport, Mapping, OpCost, Unroll, Violation
+from lepton_dse.search.sequence import Priced, price_each
 from lepton_dse.sim.cpu import Core, Price, Work, best_blocking, core_of, price, work_of
+from lepton_dse.sim.energy import operation_energy
 from lepton_dse.sim.protocol import CostModel
-from lepton_dse.sim.report import absorbed_ops, assemble, compulsory_bytes, no_arithmetic, stored_format
+from lepton_dse.sim.report import assemble, compulsory_bytes, no_arithmetic, stored_format
 from lepton_dse.targets import AnyTarget, CpuTarget
 
 __all__ = ["BLOCKS", "COST_MODEL", "ORDERS", "TILES", "Choice", "cpu_cost", "search_work", "splits_of"]
@@ -144,49 +146,22 @@ def cpu_cost(graph: Graph, target: AnyTarget, precision: Precision, batch: int) 
         None if known is None else known.value,
     )
     violations: tuple[Violation, ...] = () if target.peak(precision) is not None else (no_arithmetic(target, precision),)
-    absorbed = absorbed_ops(graph)
-    seen: dict[Any, tuple[OpCost, int, float]] = {}
-    ops, evaluated, bound = [], 0, 0.0
-    for op in graph.ops:
-        key = _signature(graph, op, op.name in absorbed)
-        if key not in seen:
-            seen[key] = _op_cost(graph, op, device, op.name in absorbed)
-            evaluated += seen[key][1]
-        cost, _, least = seen[key]
-        ops.append(cost.model_copy(update={"name": op.name}))
-        bound += least
-    latency = sum(cost.latency_s for cost in ops)
-    gap = max(0.0, (latency - bound) / latency) if latency > 0 else 0.0
-    search = SearchResult(
-        objective="latency",
-        space=f"best of {evaluated} under the closed form: {SPACE}",
-        evaluated=evaluated,
-        best=latency,
-        lower_bound=min(bound, latency),
-        gap=gap,
-        optimal=gap == 0.0,
-    )
+    sequence = price_each(graph, lambda op, absorbed: _priced(graph, op, device, absorbed))
+    search = sequence.certificate(f"best of {sequence.evaluated} under the closed form: {SPACE}")
     outer = target.levels[-1]
     main = (outer.name, outer.capacity_bytes.value)
-    return assemble(graph, target, precision, batch, ops, main_memory=main, violations=violations, search=search)
+    return assemble(graph, target, precision, batch, sequence.ops, main_memory=main, violations=violations, search=search)
 
 
 COST_MODEL: CostModel = cpu_cost
 
 
-def _signature(graph: Graph, op: Op, absorbed: bool) -> Any:
-    """Equal for operations that cost the same."""
-    tensors = [graph.tensors[name] for name in (*op.inputs, op.output)]
-    known = tuple((tensor.shape, tensor.format, tensor.name in graph.constants) for tensor in tensors)
-    return op.attributes, known, tuple(op.inputs.index(name) for name in op.inputs), absorbed
-
-
-def _op_cost(graph: Graph, op: Op, device: _Device, absorbed: bool) -> tuple[OpCost, int, float]:
-    """Cost, blockings looked at, and a lower bound of the time: the roofline."""
+def _priced(graph: Graph, op: Op, device: _Device, absorbed: bool) -> Priced:
+    """One operation; the bound of its time is the roofline."""
     nest = graph.nest(op)
     levels = device.target.levels
     if absorbed or nest.write is None or nest.iterations == 0:
-        return _cost(op, nest.macs, device, 0.0, "idle", [0.0] * len(levels)), 0, 0.0
+        return Priced(_cost(op, nest.macs, device, 0.0, "idle", [0.0] * len(levels)), 0, 0.0)
     moved = compulsory_bytes(graph, op, device.precision)
     rate = device.core.mac_per_s * device.core.cores if nest.multiplies else device.other_rate
     work = nest.iterations / rate if rate else 0.0
@@ -199,14 +174,14 @@ def _op_cost(graph: Graph, op: Op, device: _Device, absorbed: bool) -> tuple[OpC
         bound_by = LAUNCH if device.launch > found.seconds else bound_by
         bytes_ = [float(value) for value in found.price.bytes_]
         cost = _cost(op, nest.macs, device, device.launch + found.seconds, bound_by, bytes_, _mapping(found, device))
-        return cost, found.evaluated, least
+        return Priced(cost, found.evaluated, least)
     bits = stored_format(graph, op.inputs[0], device.precision).bits if op.inputs else 0
     bytes_ = [max(moved, nest.iterations * bits / 8), *([moved] * (len(levels) - 1))]
     times = {level.name: value / level.bandwidth_byte_per_s.value for level, value in zip(levels, bytes_, strict=True)}
     total = max(work, *times.values())
     bound_by = ARITHMETIC if work >= total else max(times, key=times.__getitem__)
     bound_by = LAUNCH if device.launch > total else bound_by
-    return _cost(op, nest.macs, device, device.launch + total, bound_by, bytes_), 0, least
+    return Priced(_cost(op, nest.macs, device, device.launch + total, bound_by, bytes_), 0, least)
 
 
 def _cost(
@@ -214,17 +189,13 @@ def _cost(
 ) -> OpCost:
     levels = device.target.levels
     traffic = {level.name: value for level, value in zip(levels, bytes_, strict=True)}
-    energy = None
-    if device.mac_energy is not None and all(level.energy_j_per_byte is not None for level in levels):
-        rates = {level.name: level.energy_j_per_byte.value for level in levels if level.energy_j_per_byte is not None}
-        energy = macs * device.mac_energy + sum(traffic[name] * rate for name, rate in rates.items())
     rate = device.core.mac_per_s * device.core.cores
     return OpCost(
         name=op.name,
         kind=op.kind,
         macs=macs,
         latency_s=latency,
-        energy_j=energy,
+        energy_j=operation_energy(macs, device.mac_energy, levels, traffic),
         bound_by=bound_by,
         utilization=macs / rate / latency if rate and latency > 0 else 0.0,
         traffic_bytes=traffic,

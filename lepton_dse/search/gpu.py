@@ -23,6 +23,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import FLOAT32, Precision
 from lepton_dse.plan import CostReport, Mapping, OpCost, SearchResult, Unroll
+from lepton_dse.sim.energy import operation_energy
 from lepton_dse.sim.gpu.gemm import PARTS, STAGES, Choice, Constants, Machine, Product, cheapest
 from lepton_dse.sim.gpu.machine import constants_of, machine_of
 from lepton_dse.sim.gpu.raster import WIDEST
@@ -260,16 +261,13 @@ def _op_cost(graph: Graph, op: Op, price: _Price, device: _Device) -> OpCost:
     levels = device.target.levels
     traffic = {level.name: price.inner_bytes for level in levels[:-1]} | {levels[-1].name: price.memory_bytes}
     mac_energy = device.target.energy_j_per_mac.get(str(device.precision))
-    energy = None
-    if mac_energy is not None and all(level.energy_j_per_byte is not None for level in levels):
-        moved = (traffic[level.name] * level.energy_j_per_byte.value for level in levels if level.energy_j_per_byte is not None)
-        energy = macs * mac_energy.value + sum(moved)
+    mac_j = None if mac_energy is None else mac_energy.value
     return OpCost(
         name=op.name,
         kind=op.kind,
         macs=macs,
         latency_s=price.latency,
-        energy_j=energy,
+        energy_j=operation_energy(macs, mac_j, levels, traffic),
         bound_by=price.bound_by,
         utilization=price.arithmetic / price.latency if price.latency > 0 else 0.0,
         traffic_bytes=traffic,

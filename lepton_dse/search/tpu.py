@@ -23,9 +23,11 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import FLOAT32, Precision
-from lepton_dse.plan import CostReport, Mapping, OpCost, SearchResult, Unroll, Violation
+from lepton_dse.plan import CostReport, Mapping, OpCost, Unroll, Violation
+from lepton_dse.search.sequence import Priced, price_each
+from lepton_dse.sim.energy import operation_energy
 from lepton_dse.sim.protocol import CostModel
-from lepton_dse.sim.report import absorbed_ops, assemble, compulsory_bytes, no_arithmetic, peak_bytes, stored_format
+from lepton_dse.sim.report import assemble, compulsory_bytes, no_arithmetic, peak_bytes, stored_format
 from lepton_dse.sim.systolic import folds
 from lepton_dse.sim.tpu import Chip, Price, Product, Tiling, best_tiling, price, product_of
 from lepton_dse.targets import AnyTarget, TpuTarget
@@ -179,55 +181,25 @@ def tpu_cost(graph: Graph, target: AnyTarget, precision: Precision, batch: int) 
         None if known is None else known.value,
     )
     violations: list[Violation] = [] if peak is not None else [no_arithmetic(target, precision)]
-    absorbed = absorbed_ops(graph)
-    costs: dict[Any, tuple[OpCost, int, float, Violation | None]] = {}
-    ops, evaluated, bound = [], 0, 0.0
-    for op in graph.ops:
-        key = _signature(graph, op, op.name in absorbed)
-        first = key not in costs
-        if first:
-            costs[key] = _op_cost(graph, op, device, op.name in absorbed)
-        cost, looked_at, least, violation = costs[key]
-        ops.append(cost.model_copy(update={"name": op.name}))
-        bound += least
-        evaluated += looked_at if first else 0
-        if violation is not None and first:
-            violations.append(violation)
-    violations += _live_activations(graph, device)
-    latency = sum(cost.latency_s for cost in ops)
-    gap = max(0.0, (latency - bound) / latency) if latency > 0 else 0.0
-    search = SearchResult(
-        objective="latency",
-        space=f"best of {evaluated}: {SPACE}",
-        evaluated=evaluated,
-        best=latency,
-        lower_bound=min(bound, latency),
-        gap=gap,
-        optimal=gap == 0.0,
-    )
+    sequence = price_each(graph, lambda op, absorbed: _priced(graph, op, device, absorbed))
+    violations += [*sequence.violations, *_live_activations(graph, device)]
+    search = sequence.certificate(f"best of {sequence.evaluated}: {SPACE}")
     outer = target.levels[-1]
     main = (outer.name, outer.capacity_bytes.value)
-    return assemble(graph, target, precision, batch, ops, main_memory=main, violations=violations, search=search)
+    return assemble(graph, target, precision, batch, sequence.ops, main_memory=main, violations=violations, search=search)
 
 
 COST_MODEL: CostModel = tpu_cost
 
 
-def _signature(graph: Graph, op: Op, absorbed: bool) -> Any:
-    """Equal for operations that cost the same."""
-    tensors = [graph.tensors[name] for name in (*op.inputs, op.output)]
-    known = tuple((tensor.shape, tensor.format, tensor.name in graph.constants) for tensor in tensors)
-    return op.attributes, known, tuple(op.inputs.index(name) for name in op.inputs), absorbed
-
-
-def _op_cost(graph: Graph, op: Op, device: _Device, absorbed: bool) -> tuple[OpCost, int, float, Violation | None]:
-    """Cost, tilings looked at, a lower bound of the time, and what does not fit."""
+def _priced(graph: Graph, op: Op, device: _Device, absorbed: bool) -> Priced:
+    """One operation; the bound of its time is the roofline, or the vector unit's time where it runs there."""
     nest = graph.nest(op)
     if absorbed or nest.write is None or nest.iterations == 0:
-        return _cost(op.name, op.kind, nest.macs, device, 0.0, "idle", (0.0, 0.0)), 0, 0.0, None
+        return Priced(_cost(op.name, op.kind, nest.macs, device, 0.0, "idle", (0.0, 0.0)), 0, 0.0)
     vector = _vector_cost(graph, op, device, nest.macs, nest.iterations)
     if not nest.multiplies:
-        return vector, 0, vector.latency_s, None
+        return Priced(vector, 0, vector.latency_s)
     product = product_of(graph, op, nest, device.precision)
     found = search_product(product, device.chip)
     cost = found.price
@@ -252,8 +224,8 @@ def _op_cost(graph: Graph, op: Op, device: _Device, absorbed: bool) -> tuple[OpC
     least = device.launch + max(nest.macs / device.rate if device.rate else 0.0, moved * device.chip.outer_s)
     violation = None if found.fits else _tile_violation(op.name, device, cost)
     if product.n == 1 and device.rate and not device.chip.resident and vector.latency_s < arrays.latency_s:
-        return vector, found.evaluated, least, None
-    return arrays, found.evaluated, least, violation
+        return Priced(vector, found.evaluated, least)
+    return Priced(arrays, found.evaluated, least, violation)
 
 
 def _vector_cost(graph: Graph, op: Op, device: _Device, macs: int, iterations: int) -> OpCost:
@@ -285,16 +257,12 @@ def _cost(
 ) -> OpCost:
     levels = device.target.levels
     traffic = {level.name: moved[1] for level in levels} | {levels[0].name: moved[0]}
-    energy = None
-    if device.mac_energy is not None and all(level.energy_j_per_byte is not None for level in levels):
-        rates = {level.name: level.energy_j_per_byte.value for level in levels if level.energy_j_per_byte is not None}
-        energy = macs * device.mac_energy + sum(traffic[level] * rate for level, rate in rates.items())
     return OpCost(
         name=name,
         kind=kind,
         macs=macs,
         latency_s=latency,
-        energy_j=energy,
+        energy_j=operation_energy(macs, device.mac_energy, levels, traffic),
         bound_by=bound_by,
         utilization=macs / device.rate / latency if device.rate and latency > 0 else 0.0,
         traffic_bytes=traffic,

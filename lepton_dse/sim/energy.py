@@ -21,13 +21,33 @@ Between process nodes. A figure published at two nodes a and b is taken to follo
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.plan import CostReport
 from lepton_dse.targets import AnyTarget
+from lepton_dse.targets.schema import MemoryLevel
 
-__all__ = ["PowerNote", "between_nodes", "power_note"]
+__all__ = ["PowerNote", "between_nodes", "operation_energy", "power_note"]
+
+
+def operation_energy(macs: int, mac_j: float | None, levels: Sequence[MemoryLevel], traffic: Mapping[str, float]) -> float | None:
+    """E above; None where the hardware model lacks a figure.
+
+    Parameters
+    ----------
+    macs : int
+    mac_j : float or None
+        Joules of a multiply-accumulate in the operation's formats.
+    levels : sequence of MemoryLevel
+    traffic : mapping of str to float
+        Bytes moved by name of the level.
+    """
+    if mac_j is None or any(level.energy_j_per_byte is None for level in levels):
+        return None
+    moved = (traffic[level.name] * level.energy_j_per_byte.value for level in levels if level.energy_j_per_byte is not None)
+    return macs * mac_j + sum(moved)
 
 
 def between_nodes(node_nm: float, first: tuple[float, float], second: tuple[float, float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import zlib
@@ -180,10 +181,8 @@ def test_a_damaged_file_is_one_clear_error(data: st.DataObject) -> None:
         broken = whole[:place] + bytes([whole[place] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[place + 1 :]
     if kind == "resealed":  # a forged file with a checksum that fits: any result or a clear error, never a traceback
         broken = broken[:-4] + zlib.crc32(broken[:-4]).to_bytes(4, "little")
-        try:
+        with contextlib.suppress(InvalidModelError):
             archive.decode(broken)
-        except InvalidModelError:
-            return
         return
     with pytest.raises(InvalidModelError):
         archive.decode(broken)
