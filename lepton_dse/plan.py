@@ -58,6 +58,8 @@ class CheckStatus(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     UNAVAILABLE = "unavailable"
+    REPORTED = "reported"
+    """Observed, and predicted by nothing: it can neither pass nor fail."""
 
 
 class _Frozen(BaseModel):
@@ -306,7 +308,7 @@ class Check(_Frozen):
     """Relative; 0 means equal."""
     status: CheckStatus
     reason: str = ""
-    """Where it went wrong, or why it is unavailable."""
+    """Where it went wrong, why it is unavailable, or what a reported figure counts."""
 
 
 def explain_validation(error: Exception) -> str:

@@ -149,5 +149,6 @@ def _show(graph: Graph, folder: Path, results: _Results) -> None:
         )
     checks = [check for verification in results.verifications.values() for check in verification.checks]
     counts = {status: sum(check.status is status for check in checks) for status in CheckStatus}
-    console.print(", ".join(f"{count} checks {status.value}" for status, count in counts.items()))
+    counted = ((status, count) for status, count in counts.items() if count or status is not CheckStatus.REPORTED)
+    console.print(", ".join(f"{count} checks {status.value}" for status, count in counted))
     console.print(f"plans, artefacts and pictures are in {folder}", soft_wrap=True)

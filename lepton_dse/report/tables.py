@@ -31,6 +31,7 @@ _MARKS = {
     CheckStatus.PASSED: ("passed", "green"),
     CheckStatus.FAILED: ("FAILED", "red"),
     CheckStatus.UNAVAILABLE: ("unavailable", "yellow"),
+    CheckStatus.REPORTED: ("reported", "dim"),
 }
 
 
@@ -165,7 +166,7 @@ def checks_table(title: str, checks: Sequence[Check]) -> Table:
             check.name,
             _value(check.predicted),
             _value(check.observed),
-            share(check.tolerance) if check.tolerance else "equal",
+            "-" if check.status is CheckStatus.REPORTED else share(check.tolerance) if check.tolerance else "equal",
             status,
         )
     return table

@@ -1,4 +1,4 @@
-"""The checks of an ONNX artefact: operations are judged one by one, whole passes are told.
+"""The checks of an ONNX artefact: operations are judged one by one, whole passes are reported.
 
 Each operation reads and writes tensors by name, and so does the cut model: when all of them hold, so does their composition, up
 to what a difference within the bounds grows to on its way. How far that is nothing predicts.
@@ -69,13 +69,13 @@ def _operations(found: Sequence[Difference], samples: int) -> list[Check]:
         checks.append(compare(name, 0, sum(entry.beyond for entry in kind), reason=reason))
         if kind[0].counts_units:
             equal, values = sum(entry.equal for entry in kind), sum(entry.values for entry in kind)
-            checks.append(_told("operations_equal", f"{equal} of {values}", f"{samples} samples"))
+            checks.append(_reported("operations_equal", values - equal, f"values that differ, of {values} in {samples} samples"))
     return checks
 
 
-def _told(name: str, observed: float | str, reason: str) -> Check:
+def _reported(name: str, observed: float | str, reason: str) -> Check:
     """An observation that nothing predicts: one unit of one operation may grow in the next."""
-    return Check(name=name, predicted=None, observed=observed, status=CheckStatus.PASSED, reason=f"told, not judged; {reason}")
+    return Check(name=name, predicted=None, observed=observed, status=CheckStatus.REPORTED, reason=reason)
 
 
 def _outputs(graph: LoweredGraph, folder: Path, session: Session, x: NDArray[np.float32]) -> list[Check]:
@@ -98,7 +98,8 @@ def _outputs(graph: LoweredGraph, folder: Path, session: Session, x: NDArray[np.
 
 def _output(graph: LoweredGraph, name: str, expected: NDArray[Any], observed: NDArray[Any], suffix: str) -> list[Check]:
     tensor, samples = graph.tensors[name], len(expected)
-    equal = _told(f"outputs_equal{suffix}", f"{np.count_nonzero(expected == observed)} of {expected.size}", f"{samples} samples")
+    differing = int(np.count_nonzero(expected != observed))
+    equal = _reported(f"outputs_equal{suffix}", differing, f"values that differ, of {expected.size} in {samples} samples")
     if not tensor.format.is_float:
         return [equal]
     wide, found = expected.astype(np.float64), observed.astype(np.float64)
@@ -106,18 +107,18 @@ def _output(graph: LoweredGraph, name: str, expected: NDArray[Any], observed: ND
     if unit is None:
         bound = FLOAT_BOUND * (float(np.abs(wide).max(initial=0)) or 1.0)
         beyond = int(np.count_nonzero(~(apart <= bound)))
-        checks = [_told(f"outputs_beyond_bound{suffix}", beyond, f"of {expected.size} values; the bound is {bound:g}")]
+        checks = [_reported(f"outputs_beyond_bound{suffix}", beyond, f"of {expected.size} values; the bound is {bound:g}")]
     else:
         units = int(np.count_nonzero(~(np.rint(apart / unit) <= 1)))
-        checks = [equal, _told(f"outputs_beyond_one_unit{suffix}", units, f"a unit is {unit:g}")]
+        checks = [equal, _reported(f"outputs_beyond_one_unit{suffix}", units, f"a unit is {unit:g}")]
     if expected.shape[1] > 1:
         alike = int(np.count_nonzero(wide.argmax(axis=1) == found.argmax(axis=1)))
-        checks.append(_told(f"top1_equal{suffix}", f"{alike} of {samples}", "greatest element of each sample"))
+        checks.append(_reported(f"top1_equal{suffix}", samples - alike, f"samples with another greatest element, of {samples}"))
     lengths = float(np.linalg.norm(wide) * np.linalg.norm(found))
     if lengths:
         distance = 1 - float(np.vdot(wide, found)) / lengths
         shown = max(0.0, distance) if np.isfinite(distance) else "not finite"
-        checks.append(_told(f"outputs_cosine_distance{suffix}", shown, "one less the cosine of all values"))
+        checks.append(_reported(f"outputs_cosine_distance{suffix}", shown, "one less the cosine of all values"))
     return checks
 
 
