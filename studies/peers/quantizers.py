@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--python", help="interpreter of the peers' environment")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peer-seeds", type=int, default=1, help="of the other tools, one of which takes minutes a network")
-    parser.add_argument("--epochs", type=int, default=2, help="of training after calibration")
+    parser.add_argument("--epochs", type=int, default=1, help="of training after calibration")
     parser.add_argument("--networks", nargs="*", default=["lenet-300-100", "lenet-5"])
     asked = parser.parse_args()
 
