@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lepton_dse import flow
 from lepton_dse.bundle import Bundle
 from lepton_dse.compress.quantize import Recipe, quantize
+from lepton_dse.data import Dataset
 from lepton_dse.lower import lower_bundle
 from lepton_dse.plan import Plan
 from lepton_dse.schedule.layers import Chain, stream_chain
@@ -83,7 +84,7 @@ def test_streams_are_exact_in_icarus_and_equal_in_cpp(case: StreamCase, draw: st
 def test_branching_networks_are_equal_in_cpp(graph, precision, seed: int) -> None:
     shape = graph.tensors[graph.inputs[0]].shape[1:]
     x = np.random.default_rng(seed).normal(0, 1, (4, *shape)).astype(np.float32)
-    planned = flow.plan(graph, "unit-cpu", format=str(precision), data=flow.Dataset(x))
+    planned = flow.plan(graph, "unit-cpu", format=str(precision), data=Dataset(x))
     with tempfile.TemporaryDirectory() as scratch:
         program = flow.emit(planned, Path(scratch) / "program")
         checks = CPP.run(open_artefact(program), VerifyOptions())
