@@ -128,17 +128,18 @@ module matrix_vector_unit #(
         end
     endgenerate
 
-    // Products and adder tree: level[0] holds PE * SIMD products, level[l] the sums of 2^l of them.
+    // Products and adder tree: level[0] holds PE * SIMD products, level[l] the sums of 2^l of them; a register a node, since a
+    // simulator wakes all that read a vector whenever a part of it changes.
     genvar depth, pe, node, bit_row;
     generate
         for (depth = 0; depth <= LEVELS; depth = depth + 1) begin : level
             localparam COUNT = (SIMD + (1 << depth) - 1) >> depth;
             localparam WIDTH = PRODUCT + depth;
 
-            reg [PE*COUNT*WIDTH-1:0] sums;
-
             for (pe = 0; pe < PE; pe = pe + 1) begin : rows
                 for (node = 0; node < COUNT; node = node + 1) begin : nodes
+                    reg [WIDTH-1:0] held;
+
                     if (depth == 0) begin : multiply
                         wire [A_WIDTH-1:0] a = operand[node*A_WIDTH +: A_WIDTH];
                         wire [W_WIDTH-1:0] w = w_data[(pe*SIMD + node)*W_WIDTH +: W_WIDTH];
@@ -187,25 +188,20 @@ module matrix_vector_unit #(
                             end
                         end
 
-                        always @(posedge clk) if (ready[1]) sums[(pe*COUNT + node)*WIDTH +: WIDTH] <= product;
+                        always @(posedge clk) if (ready[1]) held <= product;
                     end else begin : add
                         localparam BEFORE = (SIMD + (1 << (depth - 1)) - 1) >> (depth - 1);
                         localparam NARROW = WIDTH - 1;
 
-                        wire [NARROW-1:0] left = level[depth-1].sums[(pe*BEFORE + 2*node)*NARROW +: NARROW];
+                        wire [NARROW-1:0] left = level[depth-1].rows[pe].nodes[2*node].held;
 
                         if (2*node + 1 < BEFORE) begin : pair
-                            wire [NARROW-1:0] right =
-                                level[depth-1].sums[(pe*BEFORE + 2*node + 1)*NARROW +: NARROW];
+                            wire [NARROW-1:0] right = level[depth-1].rows[pe].nodes[2*node+1].held;
 
                             always @(posedge clk)
-                                if (ready[1+depth])
-                                    sums[(pe*COUNT + node)*WIDTH +: WIDTH] <=
-                                        {left[NARROW-1], left} + {right[NARROW-1], right};
+                                if (ready[1+depth]) held <= {left[NARROW-1], left} + {right[NARROW-1], right};
                         end else begin : alone
-                            always @(posedge clk)
-                                if (ready[1+depth])
-                                    sums[(pe*COUNT + node)*WIDTH +: WIDTH] <= {left[NARROW-1], left};
+                            always @(posedge clk) if (ready[1+depth]) held <= {left[NARROW-1], left};
                         end
                     end
                 end
@@ -231,7 +227,7 @@ module matrix_vector_unit #(
     generate
         for (pe = 0; pe < PE; pe = pe + 1) begin : accumulators
             reg [ACC_WIDTH-1:0] acc;
-            wire [TOTAL-1:0] sum = level[LEVELS].sums[pe*TOTAL +: TOTAL];
+            wire [TOTAL-1:0] sum = level[LEVELS].rows[pe].nodes[0].held;
             wire [ACC_WIDTH-1:0] addend;
             wire [ACC_WIDTH-1:0] total = (first[STAGES-1] ? b_data[pe*ACC_WIDTH +: ACC_WIDTH] : acc) + addend;
 

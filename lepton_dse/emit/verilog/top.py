@@ -126,16 +126,23 @@ def _place(out: Writer, instance: Instance, upstream: tuple[str, str, str]) -> t
 
 def _memory(out: Writer, instance: Instance, memory: Memory, *, enabled: bool) -> None:
     prefix = f"{instance.name}_{memory.port.value}"
-    for part in rtl.rom_slices(memory.width, memory.depth):
+    parts = rtl.rom_slices(memory.width, memory.depth)
+    for part in parts:
         rom = rtl.Rom(width=part.width, depth=memory.depth, init=_image(instance, memory, part.lowest_bit), style=part.style)
-        high = part.lowest_bit + part.width - 1
-        connections = {
-            "clk": "clk",
-            "en": f"{prefix}_en" if enabled else "1'b1",
-            "addr": f"{prefix}_addr",
-            "data": f"{prefix}_data[{high}:{part.lowest_bit}]",
-        }
+        word = f"{prefix}_data"
+        if len(parts) > 1:
+            # A wire of its own: Icarus resolves a bus that many drivers share bit by bit, whenever one of them changes.
+            word = f"{prefix}{part.lowest_bit}_data"
+            out.line(f"    wire [{part.width - 1}:0] {word};")
+        enable = f"{prefix}_en" if enabled else "1'b1"
+        connections = {"clk": "clk", "en": enable, "addr": f"{prefix}_addr", "data": word}
         _instantiate(out, "rom", rom, f"{prefix}{part.lowest_bit}", connections)
+    if len(parts) > 1:
+        words = [f"{prefix}{part.lowest_bit}_data" for part in sorted(parts, key=lambda part: -part.lowest_bit)]
+        out.line(f"    assign {prefix}_data = {{")
+        for start in range(0, len(words), 6):
+            out.line(f"        {', '.join(words[start : start + 6])}{',' if start + 6 < len(words) else ''}")
+        out.line("    };")
 
 
 def _instantiate(out: Writer, module: str, parameters: rtl.Parameters, name: str, connections: dict[str, str]) -> None:
