@@ -4,7 +4,7 @@ LeNet-5 on Fashion-MNIST, dense with 8 bits, and with half of its channels gone,
 both are planned for a Zynq-7020, emitted as Verilog and as C++, and verified. The figures are those that the artefacts showed
 when they ran.
 
-    python studies/06_lenet_on_an_fpga.py [--target amd-zynq-7020] [--epochs 2] [-o build/lenet]
+    python studies/06_lenet_on_an_fpga.py [--target amd-zynq-7020] [--epochs 2] [--synthesis] [-o build/lenet]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / "models"))
 from fashion import load_fashion, trained
 
 SAMPLES = 16
+KINDS = ("LUT", "FF", "DSP", "BRAM18")
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--target", default="amd-zynq-7020")
     parser.add_argument("--ratio", type=float, default=0.5, help="share of channels that go")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--synthesis", action="store_true")
+    parser.add_argument("--synthesis", action="store_true", help="synthesise both with Yosys too; takes minutes")
     parser.add_argument("-o", type=Path, default=Path("build/lenet"))
     asked = parser.parse_args()
     console, data = Console(), load_fashion()
@@ -49,7 +50,7 @@ def main() -> None:
         plain_table(
             f"LeNet-5 on {asked.target}", "network", "parameters", "test accuracy", "latency", "interval", "outputs wrong"
         ),
-        plain_table("Resources of the design", "network", "LUT", "FF", "DSP", "BRAM18"),
+        plain_table("Resources as predicted (and as synthesised by Yosys)", "network", *KINDS),
     ]
     for name, bundle in bundles.items():
         plan = ld.plan(bundle, asked.target)
@@ -66,7 +67,11 @@ def main() -> None:
         wrong = f"{observed.get('verilog outputs_equal')} in Verilog, {observed.get('cpp outputs_equal')} in C++"
         cycles = [f"{observed.get(f'verilog {figure}'):,} cycles" for figure in ("latency_cycles", "interval_cycles")]
         tables[0].add_row(name, f"{bundle.graph.parameters:,}", f"{ld.accuracy(bundle, data.test).value:.4f}", *cycles, wrong)
-        tables[1].add_row(name, *(f"{plan.predicted.resources[kind]:,.0f}" for kind in ("LUT", "FF", "DSP", "BRAM18")))
+        predicted = plan.predicted.resources
+        found = {kind: observed.get(f"verilog resource_{kind}") for kind in KINDS}
+        tables[1].add_row(
+            name, *(f"{predicted[kind]:,.0f}" + (f" ({float(found[kind]):,.0f})" if found[kind] else "") for kind in KINDS)
+        )
     for table in tables:
         console.print(table)
 

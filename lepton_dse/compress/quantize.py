@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -260,15 +261,45 @@ def make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:
 
 
 def activation_histograms(graph: Graph, x: NDArray[np.float32], groups: Mapping[str, str]) -> dict[str, Histogram]:
-    """A histogram per group of activations, in two passes over the samples: first the ends, then the counts."""
+    """A histogram per group of activations: of one batch in one pass, of more in two, first the ends, then the counts."""
+    if len(x) <= _BATCH:
+        return _histograms_of_a_batch(graph, x, groups)
     ends: dict[str, tuple[float, float]] = {}
     for name, value in _activations(graph, x):
-        low, high = ends.get(groups[name], (np.inf, -np.inf))
-        ends[groups[name]] = (min(low, float(value.min())), max(high, float(value.max())))
+        ends[groups[name]] = _widened(ends.get(groups[name]), value)
     histograms = {group: Histogram(low, high) for group, (low, high) in ends.items()}
     for name, value in _activations(graph, x):
         histograms[groups[name]].add(value)
     return histograms
+
+
+def _histograms_of_a_batch(graph: Graph, x: NDArray[np.float32], groups: Mapping[str, str]) -> dict[str, Histogram]:
+    """Values wait until the last tensor of their group is there; groups are neighbours, so that few wait."""
+    to_come = Counter(groups.values())
+    waiting: dict[str, list[NDArray[np.float32]]] = {}
+    histograms = {}
+    for name, value in _activations(graph, x):
+        group = groups[name]
+        waiting.setdefault(group, []).append(value)
+        to_come[group] -= 1
+        if to_come[group] == 0:
+            histograms[group] = _histogram(waiting.pop(group))
+    return histograms | {group: _histogram(values) for group, values in waiting.items()}
+
+
+def _histogram(values: list[NDArray[np.float32]]) -> Histogram:
+    ends = None
+    for value in values:
+        ends = _widened(ends, value)
+    histogram = Histogram(*(ends or (np.inf, -np.inf)))
+    for value in values:
+        histogram.add(value)
+    return histogram
+
+
+def _widened(ends: tuple[float, float] | None, value: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = ends or (np.inf, -np.inf)
+    return min(low, float(value.min())), max(high, float(value.max()))
 
 
 def _activations(graph: Graph, x: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.floating]]]:

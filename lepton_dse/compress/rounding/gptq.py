@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from lepton_dse.compress.rounding.protocol import Layer
-from lepton_dse.jit import parallel_kernel, prange
+from lepton_dse.jit import kernel, parallel_kernel, prange
 
 __all__ = ["DAMPING", "ROUNDING", "gptq", "regularised"]
 
 DAMPING = 0.01
 """Added to H's diagonal, as a share of its mean; pulls weights that few samples pin down toward their own value."""
+
+_WORTH_THREADS = 1 << 20  # updates; the threads of a smaller walk take longer to meet than to work
 
 Matrix = NDArray[np.float64]
 
@@ -41,28 +43,41 @@ def regularised(layer: Layer) -> tuple[Matrix, Matrix]:
 def gptq(layer: Layer) -> NDArray[np.int64]:
     """Integers by the recursion above, shape (M, K)."""
     gram, products = regularised(layer)
-    target = linalg.solve(gram, products.T, assume_a="pos").T
     order = np.argsort(-np.diag(gram), kind="stable")
-    inverse = linalg.inv(gram[np.ix_(order, order)])
-    upper = linalg.cholesky((inverse + inverse.T) / 2)
-    rows = np.ascontiguousarray(target[:, order])
+    # With H = R R' for an upper R, the inverse's upper Cholesky factor is R's inverse. Backward, R is a lower Cholesky factor.
+    backward = order[::-1]
+    lower = linalg.cholesky(gram[np.ix_(backward, backward)], lower=True)
+    rows = linalg.cho_solve((lower, True), products[:, backward].T).T
+    upper = linalg.lapack.dtrtri(lower, lower=1)[0][::-1, ::-1]
     integers = np.empty(rows.shape, np.int64)
-    _walk(rows, np.ascontiguousarray(layer.beta[:, order]), np.ascontiguousarray(upper), layer.limit, integers)
+    walk = _rows if integers.size * len(gram) < _WORTH_THREADS else _rows_by_threads
+    walk(np.ascontiguousarray(rows[:, ::-1]), np.ascontiguousarray(layer.beta[:, order]), upper.copy(), layer.limit, integers)
     found = np.empty_like(integers)
     found[:, order] = integers
     return found
 
 
+@kernel
+def _row(row: Matrix, beta: Matrix, upper: Matrix, limit: int, integers: NDArray[np.int64]) -> None:
+    """Rounds one row in place, weight by weight, into `integers`."""
+    for k in range(len(row)):
+        q = min(max(np.rint(row[k] / beta[k]), -limit), limit)
+        integers[k] = int(q)
+        error = (row[k] - q * beta[k]) / upper[k, k]
+        for j in range(k + 1, len(row)):
+            row[j] -= error * upper[k, j]
+
+
+@kernel
+def _rows(rows: Matrix, beta: Matrix, upper: Matrix, limit: int, integers: NDArray[np.int64]) -> None:
+    for m in range(rows.shape[0]):
+        _row(rows[m], beta[m], upper, limit, integers[m])
+
+
 @parallel_kernel
-def _walk(rows: Matrix, beta: Matrix, upper: Matrix, limit: int, integers: NDArray[np.int64]) -> None:
-    """Rounds `rows` in place, weight by weight, into `integers`."""
+def _rows_by_threads(rows: Matrix, beta: Matrix, upper: Matrix, limit: int, integers: NDArray[np.int64]) -> None:
     for m in prange(rows.shape[0]):
-        for k in range(rows.shape[1]):
-            q = min(max(np.rint(rows[m, k] / beta[m, k]), -limit), limit)
-            integers[m, k] = int(q)
-            error = (rows[m, k] - q * beta[m, k]) / upper[k, k]
-            for j in range(k + 1, rows.shape[1]):
-                rows[m, j] -= error * upper[k, j]
+        _row(rows[m], beta[m], upper, limit, integers[m])
 
 
 ROUNDING = gptq

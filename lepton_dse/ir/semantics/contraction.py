@@ -24,12 +24,35 @@ def conv(attributes: ops.Conv, inputs: Sequence[Array]) -> Array:
     taps = windows(x.astype(kind, copy=False), attributes.window, attributes.pad_value)
     weights = w.astype(kind, copy=False).reshape(groups, w.shape[0] // groups, *w.shape[1:])
     batch, extent = x.shape[0], taps.shape[2 : x.ndim]
-    total = np.zeros((batch, groups, w.shape[0] // groups, int(np.prod(extent))), kind)
-    for tap in np.ndindex(attributes.window.kernel):
-        patch = taps[(..., *tap)].reshape(batch, groups, x.shape[1] // groups, -1)
-        total += np.matmul(weights[(..., *tap)], patch)
+    if groups == x.shape[1] == w.shape[0]:
+        total = _channel_by_channel(taps, weights[:, 0, 0], extent)
+    else:
+        total = _group_by_group(taps, weights, extent)
     result = _integer_again(total, x).reshape(batch, w.shape[0], *extent)
     return result if len(inputs) < 3 else result + _bias(inputs[2], x).reshape(-1, *[1] * len(extent))
+
+
+def _group_by_group(taps: Array, weights: Array, extent: tuple[int, ...]) -> Array:
+    """Sums of shape (N, groups, channels of a group, positions)."""
+    batch, channels = taps.shape[:2]
+    groups, each = weights.shape[:2]
+    total = np.zeros((batch, groups, each, int(np.prod(extent))), weights.dtype)
+    for tap in np.ndindex(weights.shape[3:]):
+        patch = taps[(..., *tap)].reshape(batch, groups, channels // groups, -1)
+        total += np.matmul(weights[(..., *tap)], patch)
+    return total
+
+
+def _channel_by_channel(taps: Array, weights: Array, extent: tuple[int, ...]) -> Array:
+    """The same where every channel is a group: products of single elements, a sample at a time to stay in the cache."""
+    batch, channels = taps.shape[:2]
+    total = np.zeros((batch, channels, *extent), weights.dtype)
+    product = np.empty_like(total[0]) if batch else total
+    for sample in range(batch):
+        for tap in np.ndindex(weights.shape[1:]):
+            factor = weights[(slice(None), *tap)].reshape(channels, *[1] * len(extent))
+            total[sample] += np.multiply(taps[(sample, ..., *tap)], factor, out=product)
+    return total
 
 
 def matmul(_: ops.MatMul, inputs: Sequence[Array]) -> Array:
