@@ -1,4 +1,4 @@
-"""Labelled data and the metrics that are measured on it."""
+"""Labelled data, and figures that are measured on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lepton_dse.errors import InvalidDataError
 
-__all__ = ["Dataset", "Interval", "top1"]
+__all__ = ["Dataset", "Interval"]
 
 # What NumPy and the zip reader raise for damaged, encrypted and foreign archives (RuntimeError covers NotImplementedError).
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -81,29 +81,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured proportion with its 95% confidence interval (Wilson's score interval, E. B. Wilson, JASA 22, 1927)."""
+    """A measured figure with its 95% confidence interval, by the method that its metric names, and the number of samples."""
 
     value: float
     low: float
     high: float
     count: int
-
-
-def top1(scores: NDArray[np.generic], labels: NDArray[np.int64]) -> Interval:
-    """Share of samples whose greatest score, or whose predicted index, is the label.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (N, classes), or integer indices of shape (N,) or (N, 1)
-        Outputs of a classifier.
-    labels : ndarray of int64, shape (N,)
-        True classes.
-    """
-    flat = scores.reshape(len(scores), -1)
-    predicted = flat.argmax(1) if flat.shape[1] > 1 else flat[:, 0]
-    hits, count = int(np.count_nonzero(predicted == labels)), len(labels)
-    z = 1.959963984540054  # the 97.5% point of the normal distribution
-    share = hits / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Interval(share, float(centre - half), float(centre + half), count)

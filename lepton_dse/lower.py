@@ -5,7 +5,8 @@ This is the one place where decisions become weights and shapes. It is determini
 * a contraction (Conv, MatMul, Affine) becomes an exact accumulation and a Requantize that also performs a Clip behind it;
 * biases and ``-z_x * sum(w)`` are folded into the accumulator, whose width is derived from the final weights;
 * averages become exact sums and a Requantize, Add becomes AddRequantize, point functions become tables up to 12 bits;
-* what has no integer meaning here (softmax, local response normalisation) stays float between Dequantize and Quantize.
+* what has no integer meaning here (softmax, local response normalisation) stays float between Dequantize and Quantize, and so
+  does an operation on integers whose result is stored as reals, because a layer of floats reads it.
 
 Naming: the integer version of tensor ``t`` is ``t.q``, its accumulator ``t.acc``; ``t`` itself stays the real one.
 """
@@ -72,7 +73,7 @@ def lower_bundle(bundle: Bundle) -> LoweredGraph:
     Raises
     ------
     LeptonError
-        If a scale is missing for a tensor that must become an integer, or widths exceed exact 64-bit arithmetic.
+        If widths exceed exact 64-bit arithmetic.
     """
     return _Lowering(bundle).run()
 
@@ -104,7 +105,9 @@ class _Lowering:
 
     def lower_op(self, op: ops.Op) -> None:
         """Integer version where there is one, the same operation on reals otherwise."""
-        if not all(self.has_integer_scale(name) for name in op.inputs if name not in self.graph.constants):
+        varying = [name for name in op.inputs if name not in self.graph.constants]
+        stored = self.ends_in_integers(op) and not self.clips_reals(op)
+        if not stored or not all(self.has_integer_scale(name) for name in varying):
             self.lower_real(op)
             return
         match op.attributes:
@@ -168,9 +171,20 @@ class _Lowering:
     def has_integer_scale(self, name: str) -> bool:
         return name in self.scales and self.scales[name].format.is_integer
 
+    def ends_in_integers(self, op: ops.Op) -> bool:
+        """Whether an operation's result, or that of the Clip that it absorbs, is stored as integers, or holds indices."""
+        clip = absorbed_clip(self.graph, op)
+        return isinstance(op.attributes, ops.ArgMax) or self.has_integer_scale(op.output if clip is None else clip.output)
+
+    def clips_reals(self, op: ops.Op) -> bool:
+        """Whether an operation is a Clip that its producer would perform, had it computed on integers.
+
+        The tensor between the two is stored nowhere, and its scale is not that of the Clip's result.
+        """
+        producer = self.graph.producer(op.inputs[0])
+        return producer is not None and absorbed_clip(self.graph, producer) is op
+
     def scale(self, name: str) -> Scale:
-        if name not in self.scales:
-            raise LeptonError("has no scale", where=name, fix="quantize the model again")
         return self.scales[name]
 
     def clamp(self, name: str) -> tuple[QuantParams, int, int]:

@@ -34,6 +34,7 @@ __all__ = [
     "SearchResult",
     "Unroll",
     "Violation",
+    "Zeros",
     "explain_validation",
 ]
 
@@ -178,6 +179,22 @@ class SearchResult(_Frozen):
     """True only when the gap is 0 over the whole space."""
 
 
+class Zeros(_Frozen):
+    """Zeros among an operation's weights, and whether its cost is that of a kernel which skips them."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of the weights that are zero."""
+    two_of_four: bool
+    """Whether of every four neighbours along the summed axis at most two are not zero."""
+    skipped: bool = False
+    """Whether the kernel that was priced skips them; elsewhere they cost what other weights cost."""
+
+    def __str__(self) -> str:
+        share = f"{100 * self.share:.0f}%"
+        what = share if not self.two_of_four else "2:4" if self.share == 1 / 2 else f"{share} in 2:4"
+        return f"{what}, priced" if self.skipped else f"{what}, not skipped here"
+
+
 class OpCost(_Frozen):
     """Predicted cost of one operation."""
 
@@ -191,6 +208,8 @@ class OpCost(_Frozen):
     """Share of the peak arithmetic rate."""
     traffic_bytes: dict[str, NonNegativeFloat]
     mapping: Mapping = Mapping()
+    zeros: Zeros | None = None
+    """Of its weights; None where it has none, or none of them is zero."""
 
 
 class ErrorBand(_Frozen):

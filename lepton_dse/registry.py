@@ -33,6 +33,7 @@ class Group(StrEnum):
     SUITES = "lepton_dse.suites"
     ROUNDINGS = "lepton_dse.roundings"
     SCORES = "lepton_dse.scores"
+    METRICS = "lepton_dse.metrics"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The command that chooses formats layer by layer under budgets."""
+"""The command that chooses formats and channels under budgets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lepton_dse.cli.console import out, print_json, progress
 from lepton_dse.data import Dataset
 from lepton_dse.importers import load_model
 from lepton_dse.report.tables import plain_table
-from lepton_dse.report.text import seconds
+from lepton_dse.report.text import seconds, share
 from lepton_dse.search.allocate.driver import Allocation
 from lepton_dse.search.allocate.problem import Measure
 
@@ -28,6 +28,7 @@ class AllocateArguments:
     data: Path
     output: Path | None
     choices: list[str]
+    channels: list[float]
     minimize: str
     loss_points: float | None
     latency_s: float | None
@@ -46,6 +47,7 @@ def allocate(asked: AllocateArguments, *, as_json: bool) -> bool:
             asked.target,
             data,
             asked.choices,
+            channels=asked.channels,
             minimize=asked.minimize,
             loss_points=asked.loss_points,
             latency_s=asked.latency_s,
@@ -76,6 +78,7 @@ def _document(model: str, found: Allocation) -> dict[str, object]:
         "schema_version": _SCHEMA,
         "model": model,
         "formats": {layer.layer.name: str(layer.choice) for layer in found.table},
+        "channels": {entry.group.name: entry.ratio for entry in found.channels},
         "totals": {str(measure): value for measure, value in found.totals.items()},
         "measured": measured,
         "rounds": len(found.rounds),
@@ -96,6 +99,8 @@ def _show(found: Allocation) -> None:
         cells = [f"{row.added:.2g}", seconds(row.latency_s), f"{row.bytes:,.0f}"]
         table.add_row(row.layer.name, str(row.choice), alone, *cells)
     console.print(table)
+    if found.channels:
+        _show_channels(found)
     points = found.measured.loss
     console.print(
         f"measured together: {points.value:.2f} points lost [{points.low:.2f}, {points.high:.2f}] on {points.count} samples"
@@ -104,3 +109,11 @@ def _show(found: Allocation) -> None:
     console.print(f"{totals}; {len(found.rounds)} allocation(s) measured")
     proof = "the optimum, if losses add up" if found.result.optimal else f"at most {100 * found.result.gap:.2f}% from the bound"
     console.print(f"search: {proof}")
+
+
+def _show_channels(found: Allocation) -> None:
+    table = plain_table("Channels", "of", "with", "less", "alone: points", "divergence")
+    for row in found.channels:
+        alone = "-" if row.alone is None else f"{row.alone.loss.value:.2f} [{row.alone.loss.low:.2f}, {row.alone.loss.high:.2f}]"
+        table.add_row(row.group.name, ", ".join(row.group.ops[1:]) or "-", share(row.ratio), alone, f"{row.added:.2g}")
+    out().print(table)

@@ -13,8 +13,18 @@ from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.importers import load_model
 from lepton_dse.ir.graph import Graph
+from lepton_dse.reference.metrics.bootstrap import metric_of
 from lepton_dse.report.compression import applied, compression_table
-from lepton_dse.report.tables import accuracy_table, cost_table, evidence, op_cost_table, plan_table, resource_table, stage_table
+from lepton_dse.report.tables import (
+    accuracy_table,
+    cost_table,
+    evidence,
+    op_cost_table,
+    plan_table,
+    resource_table,
+    stage_table,
+    zeros_note,
+)
 from lepton_dse.report.text import count, seconds
 from lepton_dse.search.levers import levers
 from lepton_dse.sim.energy import power_note
@@ -39,6 +49,8 @@ def cost(model: Path, names: list[str], *, every: bool, format: str, batch: int,
     else:
         console = out()
         console.print(cost_table(f"{graph.name}, {format}, batch {batch}", reports))
+        for text in filter(None, map(zeros_note, reports)):
+            console.print(text)
         for report, target in zip(reports, targets, strict=True) if ops else ():
             console.print(op_cost_table(report))
             if (note := power_note(report, target)) is not None:
@@ -79,6 +91,7 @@ class PlanArguments:
     minimize: str
     compression: Compression
     measure: int
+    metric: str
     seed: int
 
 
@@ -88,8 +101,10 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
     data = Dataset.read(asked.data) if asked.data is not None else None
     if asked.measure < 0:
         raise LeptonError(f"--measure {asked.measure}", fix="give a number of samples, or 0")
-    if asked.measure and (data is None or data.y is None):
-        raise LeptonError("--measure needs labelled data", fix="give --data an .npz file with x and y")
+    metric = metric_of(asked.metric)
+    if asked.measure and (data is None or (metric.labels and data.y is None)):
+        kind = "labelled data" if metric.labels else "data"
+        raise LeptonError(f"--measure needs {kind}", fix="give --data an .npz file with x" + (" and y" if metric.labels else ""))
     graph = load_model(asked.model)
     chosen = asked.compression
     with progress() as step:
@@ -115,7 +130,8 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
         if asked.measure and data is not None:
             step("measuring accuracy")
             subset = data.take(asked.measure)
-            measured = {"float": flow.accuracy(graph, subset), asked.format: flow.accuracy(planned, subset)}
+            models: dict[str, Graph | flow.PlannedModel] = {"float": graph, asked.format: planned}
+            measured = {name: flow.accuracy(model, subset, metric, reference=graph) for name, model in models.items()}
     planned.save(asked.output)
     if as_json:
         print_json(json.loads(planned.plan.to_json()))
@@ -134,8 +150,10 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
     if isinstance(target, FpgaTarget):
         console.print(stage_table(planned.plan))
         console.print(resource_table("Resources", planned.predicted.resources, target.resources()))
+    if (text := zeros_note(planned.predicted)) is not None:
+        console.print(text)
     if measured:
-        console.print(accuracy_table("Accuracy, measured integer-exact", measured))
+        console.print(accuracy_table("Accuracy, measured integer-exact", measured, metric))
     console.print(f"wrote {asked.output}")
     return True
 
@@ -176,6 +194,8 @@ def explain(path: Path) -> bool:
         console.print(resource_table("Resources", report.resources, target.resources()))
     else:
         console.print(op_cost_table(report))
+    if (text := zeros_note(report)) is not None:
+        console.print(text)
     console.print(compression_table(applied(planned.bundle, planned.lowered)))
     console.print("Next lever:")
     for lever in advice:

@@ -104,6 +104,7 @@ def plan(
     kind: Annotated[str, typer.Option(help="What to prune: weights, channels, n:m (2 of 4) or block.")] = "channels",
     score: Annotated[str, typer.Option(help="How to choose: magnitude, hessian, taylor or batch_norm.")] = "magnitude",
     measure: Annotated[int, typer.Option(help="Measure accuracy on this many labelled samples.")] = 0,
+    metric: Annotated[str, typer.Option(help="What to measure: top1, top5 (any number), auc, cosine or agreement.")] = "top1",
     seed: Annotated[int, typer.Option(help="Seed of the noise that calibrates without data.")] = 0,
     json: Json = False,
 ) -> None:
@@ -111,7 +112,7 @@ def plan(
     from lepton_dse.cli import planning
 
     compression = planning.Compression(method, rounding, correct_bias, override or [], prune, kind, score)
-    request = planning.PlanArguments(model, target, output, format, data, minimize, compression, measure, seed)
+    request = planning.PlanArguments(model, target, output, format, data, minimize, compression, measure, metric, seed)
     _finish(planning.plan(request, as_json=json))
 
 
@@ -122,6 +123,7 @@ def allocate(
     data: Annotated[Path, typer.Option(help="Samples 'x' and labels 'y' as .npz, of the training data.")],
     output: Annotated[Path | None, typer.Option("-o", help="The plan file to write.")] = None,
     choice: Annotated[list[str] | None, typer.Option(help="int8, w4a8, int8+2:4 ...; may be repeated. int8 and w4a8.")] = None,
+    channels: Annotated[list[float] | None, typer.Option(help="Share of channels that may leave; may be repeated.")] = None,
     minimize: Annotated[str, typer.Option(help="loss, latency, energy, bytes or bits.")] = "latency",
     loss_points: Annotated[float | None, typer.Option(help="Budget: accuracy lost, in points, as measured.")] = None,
     latency: Annotated[float | None, typer.Option(help="Budget: seconds.")] = None,
@@ -136,7 +138,7 @@ def allocate(
 
     choices = choice or ["int8", "w4a8"]
     budgets = (loss_points, latency, energy, size, bits)
-    request = allocation.AllocateArguments(model, target, data, output, choices, minimize, *budgets, rounding)
+    request = allocation.AllocateArguments(model, target, data, output, choices, channels or [], minimize, *budgets, rounding)
     _finish(allocation.allocate(request, as_json=json))
 
 

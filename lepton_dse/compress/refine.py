@@ -18,7 +18,7 @@ from lepton_dse.numerics.quantize import dequantize, integer_bounds
 
 __all__ = ["refine"]
 
-_WALK_BYTES = 1 << 28  # both networks' live tensors
+_WALK_BYTES = 1 << 30  # both networks' live tensors
 _LEAST_PATCHES, _MOST_PATCHES, _PATCHES_OF_WEIGHT = 4096, 32768, 16
 
 
@@ -40,7 +40,7 @@ def refine(
     scales : mapping of str to Scale
         As :func:`lepton_dse.compress.quantize.quantize` found them.
     x : ndarray of float32, shape (N, ...)
-        Calibration samples; as many are used as fit 256 MiB of live tensors.
+        Calibration samples; as many are used as fit 1 GiB of live tensors.
     rounding : callable
         One of the registered roundings; see :mod:`lepton_dse.compress.rounding.protocol`.
     correct_bias : bool

@@ -18,6 +18,7 @@ from lepton_dse.flow.model import target_of
 from lepton_dse.ir.graph import Graph
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import Calibration, CalibrationMethod
+from lepton_dse.reference.metrics.protocol import MetricLike
 from lepton_dse.search.allocate import driver
 from lepton_dse.search.allocate.trials import Budgets
 from lepton_dse.targets import AnyTarget
@@ -131,11 +132,15 @@ def allocate(
     energy_j: float | None = None,
     bytes: float | None = None,
     bits: float | None = None,
+    channels: Sequence[float] = (),
     format: str = "int8",
+    metric: MetricLike | None = None,
     progress: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> driver.Allocation:
-    """Choose formats and zeros for every layer under budgets, measured on data; see :mod:`lepton_dse.search.allocate.driver`.
+    """Choose formats, zeros and channels for every layer under budgets, measured on data.
+
+    :mod:`lepton_dse.search.allocate.driver` says how.
 
     Parameters
     ----------
@@ -148,8 +153,13 @@ def allocate(
     minimize : {"loss", "latency", "energy", "bytes", "bits"}
     loss_points, divergence, latency_s, energy_j, bytes, bits : float, optional
         Budgets; see :class:`~lepton_dse.search.allocate.trials.Budgets`.
+    channels : sequence of float
+        Shares of its channels that each group of coupled channels may lose, for example 0.25 and 0.5; none by default.
     format : str
         Formats of what is not chosen.
+    metric : str, Metric or callable, optional
+        What `loss_points` are points of, as for :func:`~lepton_dse.flow.prediction.accuracy`; greater is better. Top-1 accuracy
+        by default, without labels agreement with the float network.
     progress : callable
         Told what is about to be done.
     **options
@@ -174,5 +184,7 @@ def allocate(
         budgets=budgets,
         minimize=minimize,
         recipe=recipe(format, **options),
+        channels=channels,
+        metric=metric,
         progress=progress,
     )

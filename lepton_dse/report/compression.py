@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from lepton_dse.bundle import Bundle, Scale
+from lepton_dse.compress.groups import absorbed_clip
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.ir.ops import Op
@@ -89,6 +90,12 @@ def _weights(scale: Scale | None) -> str:
     return f"{scale.format}, {count} scales" + ("" if scale.params.group is None else f" of {scale.params.group}")
 
 
+def _stored_as_integer(op: Op, bundle: Bundle) -> bool:
+    clip = absorbed_clip(bundle.graph, op)
+    scale = bundle.scales.get(op.output if clip is None else clip.output)
+    return scale is not None and scale.format.is_integer
+
+
 def _reason(op: Op, bundle: Bundle) -> str:
     weights = next((name for name in op.inputs[1:2] if name in bundle.graph.constants), None)
     if weights is not None and isinstance(op.attributes, ops.Conv | ops.MatMul | ops.Affine):
@@ -97,6 +104,8 @@ def _reason(op: Op, bundle: Bundle) -> str:
             return "its weights were left as they are"
         if not all(name in bundle.scales for name in op.inputs if name not in bundle.graph.constants):
             return "its activations are real: only weights are integers"
+        if not _stored_as_integer(op, bundle):
+            return "its result is stored as reals, for a layer of floats"
         return "its weights' shape has no integer form here"
     if isinstance(op.attributes, ops.Softmax | ops.LocalResponseNorm):
         return f"{op.kind} has no integer definition here"

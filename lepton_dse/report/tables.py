@@ -12,6 +12,8 @@ from rich.text import Text
 from lepton_dse.data import Interval
 from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import Check, CheckStatus, CostReport, Plan, Violation
+from lepton_dse.reference.metrics.protocol import Metric
+from lepton_dse.reference.metrics.top1 import METRIC as TOP1
 from lepton_dse.report.text import count, joules, scaled, seconds, share
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "plan_table",
     "resource_table",
     "stage_table",
+    "zeros_note",
 ]
 
 _MARKS = {
@@ -96,12 +99,25 @@ def op_cost_table(report: CostReport) -> Table:
     table = plain_table(
         f"Operations on {report.target}", "op", "kind", "MACs", "latency", "share", "of peak", "bound by", "energy"
     )
+    pruned = any(op.zeros is not None for op in report.ops)
+    if pruned:
+        table.add_column("zeros", justify="right", overflow="fold")
     total = sum(op.latency_s for op in report.ops) or 1.0
     for op in sorted(report.ops, key=lambda entry: -entry.latency_s):
         part, peak = share(op.latency_s / total), share(op.utilization)
         energy = "-" if op.energy_j is None else joules(op.energy_j)
-        table.add_row(op.name, op.kind, count(op.macs), seconds(op.latency_s), part, peak, op.bound_by, energy)
+        zeros = [] if not pruned else ["-" if op.zeros is None else str(op.zeros)]
+        table.add_row(op.name, op.kind, count(op.macs), seconds(op.latency_s), part, peak, op.bound_by, energy, *zeros)
     return table
+
+
+def zeros_note(report: CostReport) -> str | None:
+    """How many operations have zeros among their weights, and of how many the cost is that of a kernel that skips them."""
+    found = [op.zeros for op in report.ops if op.zeros is not None]
+    if not found:
+        return None
+    priced = sum(zeros.skipped for zeros in found)
+    return f"zeros in the weights of {len(found)} operation(s) on {report.target}: {priced} priced, the others not skipped here"
 
 
 def _lacking(violation: Violation) -> str:
@@ -176,9 +192,10 @@ def _value(value: float | int | str | None) -> str:
     return "-" if value is None else value if isinstance(value, str) else count(value)
 
 
-def accuracy_table(title: str, rows: Mapping[str, Interval]) -> Table:
-    """Measured accuracy by format with its 95% interval."""
-    table = plain_table(title, "format", "top-1", "95% interval", "images")
+def accuracy_table(title: str, rows: Mapping[str, Interval], metric: Metric = TOP1) -> Table:
+    """A measured metric by format with its 95% interval: shares of the samples in percent, other figures as they are."""
+    table = plain_table(title, "format", metric.title, "95% interval", "samples")
+    form = share if metric.share else "{:.4f}".format
     for name, value in rows.items():
-        table.add_row(name, share(value.value), f"{share(value.low)} to {share(value.high)}", count(value.count))
+        table.add_row(name, form(value.value), f"{form(value.low)} to {form(value.high)}", count(value.count))
     return table

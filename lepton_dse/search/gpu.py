@@ -6,14 +6,18 @@ whose bound from below is no better is passed over), so the choice is the best o
 nothing of kernels outside it.
 
 Operations of one shape are priced once. Activations are taken to pass between kernels in the plan's formats: a kernel writes
-its result in the format that the next one reads, and the graph's inputs arrive in it. Operands start in main memory. Zeros in
-weights save no time (:mod:`lepton_dse.sim.gpu.sparsity` prices the forms that do).
+its result in the format that the next one reads, and the graph's inputs arrive in it. Operands start in main memory.
+
+Zeros in weights widen the list: 2 of 4 along the summed axis add the sparse mode of the tensor cores where the device has one in
+the formats asked for; zeros anywhere add a product of compressed rows where such kernels were published, for a product with
+weights and a convolution of one tap, in float32 and float16 (:mod:`lepton_dse.sim.gpu.sparsity`). The cheapest wins, the dense
+kernels among them, so zeros never lengthen an operation. The energy of arithmetic is that of dense weights, for want of figures.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,16 +26,19 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import FLOAT32, Precision
-from lepton_dse.plan import CostReport, Mapping, OpCost, SearchResult, Unroll
+from lepton_dse.plan import CostReport, Mapping, OpCost, SearchResult, Unroll, Zeros
 from lepton_dse.sim.energy import operation_energy
 from lepton_dse.sim.gpu.gemm import PARTS, STAGES, Choice, Constants, Machine, Product, cheapest
 from lepton_dse.sim.gpu.machine import constants_of, machine_of
 from lepton_dse.sim.gpu.raster import WIDEST
+from lepton_dse.sim.gpu.sparsity import two_of_four, unstructured_time
 from lepton_dse.sim.gpu.streaming import SOFTMAX_ROW, row_passes, streaming_time
 from lepton_dse.sim.gpu.tiles import SPLITS, generation, tiles
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.sim.report import absorbed_ops, assemble, compulsory_bytes, no_arithmetic, stored_format
+from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets import AnyTarget, GpuTarget
+from lepton_dse.targets.gpu import SparseCores
 
 __all__ = ["COST_MODEL", "gpu_cost", "product_of"]
 
@@ -39,6 +46,8 @@ LAUNCH = "launch"
 _SPECIAL = {"Softmax": 2.0, "Sigmoid": 2.0, "Tanh": 2.0, "LocalResponseNorm": 2.0}
 """Special functions for each element of the result: an exponential, and a reciprocal or a logarithm."""
 _NO_TENSOR_CORES = -1
+_UNSTRUCTURED = ("float32", "float16")
+"""Formats of the published products of compressed rows (Gale et al.)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class _Device:
     precision: Precision
     bits: tuple[float, float]
     """Bits in which activations and weights stand in shared memory."""
+    sparse: SparseCores | None
+    """The tensor cores' mode for zeros in 2 of 4 weights, in these formats."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,8 @@ class _Price:
     inner_bytes: float
     mapping: Mapping
     evaluated: int
+    skips: bool = False
+    """Whether the kernel skips zeros of its weights."""
 
 
 _FREE = _Price(0.0, 0.0, LAUNCH, 0.0, 0.0, Mapping(), 0)
@@ -97,12 +110,13 @@ def gpu_cost(graph: Graph, target: AnyTarget, precision: Precision, batch: int) 
     seen: dict[object, _Price] = {}
     costs, candidates = [], 0
     for op in graph.ops:
-        key = _shape_key(graph, op)
+        zeros = zeros_of(graph, op)
+        key = (_shape_key(graph, op), zeros)
         price = _FREE if op.name in absorbed else seen.get(key)
         if price is None:
-            price = seen[key] = _price(graph, op, device)
+            price = seen[key] = _price(graph, op, device, zeros)
             candidates += price.evaluated
-        costs.append(_op_cost(graph, op, price, device))
+        costs.append(_op_cost(graph, op, price, device, zeros))
     best = sum(cost.latency_s for cost in costs)
     memory = target.levels[-1]
     return assemble(
@@ -122,6 +136,7 @@ def gpu_cost(graph: Graph, target: AnyTarget, precision: Precision, batch: int) 
             gap=0.0,
             optimal=True,
         ),
+        counted=True,
     )
 
 
@@ -179,7 +194,8 @@ def _device(target: GpuTarget, precision: Precision) -> tuple[_Device, bool]:
     widened = precision.weights.is_integer and precision.activations.is_float  # weights alone are narrow in shared memory
     weight_bits = float(max(4, precision.weights.bits)) if widened else bits
     constants = constants_of(target.constants(precision))
-    return _Device(target, machine, constants, precision, (bits, weight_bits)), known
+    sparse = target.sparse_cores(precision)
+    return _Device(target, machine, constants, precision, (bits, weight_bits), sparse), known
 
 
 def _shape_key(graph: Graph, op: Op) -> object:
@@ -190,31 +206,66 @@ def _shape_key(graph: Graph, op: Op) -> object:
     return op.attributes, operands, len(set(op.inputs))
 
 
-def _price(graph: Graph, op: Op, device: _Device) -> _Price:
+def _price(graph: Graph, op: Op, device: _Device, zeros: Zeros | None) -> _Price:
     nest = graph.nest(op)
     if nest.write is None:
         return _FREE
-    if nest.multiplies:
-        return _product_price(product_of(graph, op, device.precision, device.bits), device)
-    return _streaming_price(graph, op, nest.iterations, device)
+    if not nest.multiplies:
+        return _streaming_price(graph, op, nest.iterations, device)
+    problem = product_of(graph, op, device.precision, device.bits)
+    found = [_product_price(problem, device)]
+    if zeros is not None and zeros.two_of_four and device.sparse is not None:
+        found.append(_two_of_four_price(problem, device, device.sparse))
+    if zeros is not None and str(device.precision) in _UNSTRUCTURED and _is_plain_product(op):
+        found.append(_unstructured_price(problem, 1 - zeros.share, device))
+    best = min(found, key=lambda price: price.latency)
+    return replace(best, evaluated=sum(price.evaluated for price in found))
+
+
+def _is_plain_product(op: Op) -> bool:
+    """Whether the operation is a product with its input as it stands: no convolution of several taps, strides or groups."""
+    if not isinstance(op.attributes, ops.Conv):
+        return True
+    window = op.attributes.window
+    moves = (*window.kernel, *window.strides, op.attributes.groups)
+    return set(moves) == {1} and not any((*window.pads_begin, *window.pads_end))
 
 
 def _product_price(problem: Product, device: _Device) -> _Price:
     table = tiles(generation(device.target.compute_capability.value))
     choice = cheapest(problem, table, np.array(SPLITS, np.float64), device.machine, device.constants)
     times = dict(zip(PARTS, (choice.arithmetic, choice.port, choice.l2, choice.memory, choice.latency), strict=True))
-    slowest = max(times, key=times.__getitem__)
     ideal = problem.m * problem.n * problem.k * problem.products / device.machine.mac_per_s
-    bound_by = _named(slowest, device.target) if times[slowest] > choice.time / 2 else LAUNCH
     return _Price(
         choice.time,
         ideal,
-        bound_by,
+        _bound_by(times, choice.time, device),
         choice.memory_bytes,
         choice.l2_bytes,
         _mapping(choice, problem, table),
         int(choice.evaluated),
     )
+
+
+def _two_of_four_price(problem: Product, device: _Device, mode: SparseCores) -> _Price:
+    """The cheapest tiled kernel of the sparse mode; what it multiplies is half, at the dense peak."""
+    fewer, faster = two_of_four(problem, device.machine, mode.rate.value, mode.reached.value)
+    tiled = device.constants._replace(gemv_rows=0.0)
+    price = _product_price(fewer, replace(device, machine=faster, constants=tiled))
+    half = problem.m * problem.n * problem.k * problem.products / 2 / device.machine.mac_per_s
+    return replace(price, arithmetic=half, skips=True)
+
+
+def _unstructured_price(problem: Product, density: float, device: _Device) -> _Price:
+    time, arithmetic, memory, moved = unstructured_time(problem, density, device.machine, device.constants)
+    bound_by = _bound_by({"arithmetic": arithmetic, "memory": memory}, time, device)
+    ideal = problem.m * problem.n * problem.k * problem.products * density / device.machine.mac_per_s
+    return _Price(time, ideal, bound_by, moved, moved, Mapping(order=("n", "k", "m")), 1, skips=True)
+
+
+def _bound_by(times: dict[str, float], total: float, device: _Device) -> str:
+    slowest = max(times, key=times.__getitem__)
+    return _named(slowest, device.target) if times[slowest] > total / 2 else LAUNCH
 
 
 def _mapping(choice: Choice, problem: Product, table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Mapping:
@@ -243,9 +294,7 @@ def _streaming_price(graph: Graph, op: Op, iterations: int, device: _Device) -> 
     time, arithmetic, port, memory = streaming_time(
         float(iterations), special, moved, float(elements), device.machine, device.constants
     )
-    times = {"arithmetic": arithmetic, "port": port, "memory": memory}
-    slowest = max(times, key=times.__getitem__)
-    bound_by = _named(slowest, device.target) if times[slowest] > time / 2 else LAUNCH
+    bound_by = _bound_by({"arithmetic": arithmetic, "port": port, "memory": memory}, time, device)
     return _Price(time, iterations / device.machine.fma_per_s, bound_by, moved, moved, Mapping(), 1)
 
 
@@ -256,7 +305,7 @@ def _named(part: str, target: GpuTarget) -> str:
     return target.levels[max(0, len(target.levels) - 2)].name if part == "l2" else part
 
 
-def _op_cost(graph: Graph, op: Op, price: _Price, device: _Device) -> OpCost:
+def _op_cost(graph: Graph, op: Op, price: _Price, device: _Device, zeros: Zeros | None) -> OpCost:
     macs = graph.nest(op).macs
     levels = device.target.levels
     traffic = {level.name: price.inner_bytes for level in levels[:-1]} | {levels[-1].name: price.memory_bytes}
@@ -272,6 +321,7 @@ def _op_cost(graph: Graph, op: Op, price: _Price, device: _Device) -> OpCost:
         utilization=price.arithmetic / price.latency if price.latency > 0 else 0.0,
         traffic_bytes=traffic,
         mapping=price.mapping,
+        zeros=zeros.model_copy(update={"skipped": True}) if zeros is not None and price.skips else zeros,
     )
 
 
@@ -283,5 +333,5 @@ def _space(target: GpuTarget) -> str:
         f"for every matrix product: {count} tiles ({name}), 2 to {STAGES} stages, "
         f"splits of the sum by {', '.join(map(str, SPLITS))}, "
         f"raster widths of 1 to {WIDEST:.0f} tiles in powers of two along either axis, and a kernel without tensor cores "
-        "for few rows; under the closed form"
+        "for few rows; for zeros the sparse mode of the tensor cores and compressed rows; under the closed form"
     )

@@ -22,18 +22,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_dse.compress.quantize import Recipe
+from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.data import Dataset, Interval
 from lepton_dse.errors import InvalidDataError, LeptonError
 from lepton_dse.files import cache_folder, read_text, write_text
 from lepton_dse.ir.graph import Graph
 from lepton_dse.lower import lower_bundle
+from lepton_dse.reference import engine, fast
+from lepton_dse.reference.metrics.protocol import MetricLike
+from lepton_dse.search.allocate.channels import Widths
 from lepton_dse.search.allocate.choice import Choice, Layer, Pruned, layers_of, parse_choices
 from lepton_dse.search.allocate.scales import Variants
 from lepton_dse.search.allocate.score import Scored, Scorer, classifies, scoring_graph
 from lepton_dse.search.allocate.suffix import Baseline, Suffix
 
-__all__ = ["CALIBRATION", "Sensitivities", "check_data", "sensitivities"]
+__all__ = ["CALIBRATION", "Sensitivities", "check_data", "sensitivities", "width_losses"]
 
 CALIBRATION = 256  # samples for ranges by default
 _FIGURES = ("divergence", "correct", "loss")
@@ -54,7 +57,7 @@ class Sensitivities:
     refused : mapping of (layer name, Choice) to str
         What cannot be, and why.
     metric : str
-        ``kl`` of classifiers, in nats; ``mse`` of other networks.
+        Of the divergence: ``kl`` of classifiers, in nats; ``mse`` of other networks.
     measured : int
         Entries that were not in the cache.
     """
@@ -80,6 +83,7 @@ def sensitivities(
     recipe: Recipe,
     calibration: Dataset | None = None,
     ops: Sequence[str] | None = None,
+    metric: MetricLike | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Sensitivities:
     """Measure every choice of every layer.
@@ -89,7 +93,7 @@ def sensitivities(
     graph : Graph
         Float graph with one input and one output.
     data : Dataset
-        What is measured on; with labels the loss is in points of top-1 accuracy, without in points of agreement with float.
+        What is measured on.
     choices : sequence of Choice or str
         For every layer, for example ``int8``, ``w4a8``, ``int8+2:4``.
     recipe : Recipe
@@ -98,6 +102,9 @@ def sensitivities(
         Samples for ranges; the first 256 of `data` by default.
     ops : sequence of str, optional
         Operations to change; all that have weights by default.
+    metric : str, Metric or callable, optional
+        What the loss is in points of: top-1 accuracy with labels, agreement with float without them, where none is given. Figures
+        of a function, or of a Metric that is no registered one's name, are not kept on disk.
     progress : callable
         Told which layer is about to be measured. What is done when it, or a person, interrupts is kept.
 
@@ -111,26 +118,71 @@ def sensitivities(
     calibration = calibration if calibration is not None else data.take(CALIBRATION)
     check_data(graph, calibration)
     wanted, every = layers_of(graph, ops), parse_choices(choices)
-    common = _digest(graph, recipe, data, calibration)
+    kept_on_disk = metric is None or isinstance(metric, str)
+    common = _digest(graph, recipe, data, calibration, str(metric))
     found: dict[tuple[str, Choice], Scored | str] = {}
-    for layer in wanted:
-        found.update({(layer.name, choice): kept for choice in every if (kept := _read(_path(common, layer, choice)))})
-    baseline = _read(_path(common, None, None))
+    for layer in wanted if kept_on_disk else ():
+        found.update({(layer.name, choice): kept for choice in every if (kept := _read(_path(common, layer.name, str(choice))))})
+    baseline = _read(_path(common, "", "")) if kept_on_disk else None
     missing = {layer: [choice for choice in every if (layer.name, choice) not in found] for layer in wanted}
     if any(missing.values()) or not isinstance(baseline, Scored):
-        measurement = _Measurement(graph, recipe, data, calibration)
+        measurement = _Measurement(graph, recipe, data, calibration, metric)
         baseline = measurement.baseline()
-        _write(_path(common, None, None), baseline)
+        if kept_on_disk:
+            _write(_path(common, "", ""), baseline)
         for index, (layer, left) in enumerate(missing.items()):
             if left:
                 progress(f"layer {index + 1} of {len(wanted)}: {layer.name}")
                 for choice, entry in measurement.layer(layer, left).items():
                     found[layer.name, choice] = entry
-                    _write(_path(common, layer, choice), entry)
+                    if kept_on_disk:
+                        _write(_path(common, layer.name, str(choice)), entry)
     scored = {key: entry for key, entry in found.items() if isinstance(entry, Scored)}
     refused = {key: entry for key, entry in found.items() if isinstance(entry, str)}
-    metric = "kl" if classifies(graph) else "mse"
-    return Sensitivities(wanted, every, baseline, scored, refused, metric, sum(map(len, missing.values())))
+    divergence = "kl" if classifies(graph) else "mse"
+    return Sensitivities(wanted, every, baseline, scored, refused, divergence, sum(map(len, missing.values())))
+
+
+def width_losses(
+    graph: Graph,
+    data: Dataset,
+    widths: Widths,
+    *,
+    recipe: Recipe,
+    calibration: Dataset,
+    metric: MetricLike | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[tuple[int, int], Scored]:
+    """Measure every width of every group of channels, the others at full width and all layers as the recipe has them.
+
+    Each network that shrinks is quantised with ranges of its own and executed whole. Kept on disk as choices of layers are.
+
+    Returns
+    -------
+    dict of (group, width) to Scored
+        For all widths but the full one.
+    """
+    whole = scoring_graph(graph.with_batch(1))
+    kept_on_disk = metric is None or isinstance(metric, str)
+    common = _digest(whole, recipe, data, calibration, str(metric))
+    scorer: Scorer | None = None
+    found: dict[tuple[int, int], Scored] = {}
+    for place, group in enumerate(widths.groups):
+        for width, ratio in enumerate(group.ratios):
+            if not width:
+                continue
+            path = _path(common, f"channels of {group.name}", f"{ratio!r}")
+            entry = _read(path) if kept_on_disk else None
+            if not isinstance(entry, Scored):
+                progress(f"channels of {group.name}, {100 * ratio:g}% less")
+                scorer = scorer or Scorer(whole, data, metric)
+                small = scoring_graph(widths.graph([width if other == place else 0 for other in range(len(widths.groups))]))
+                lowered = lower_bundle(quantize(small, recipe, calibration)[0])
+                entry = scorer.score(engine.run(lowered, data.x, evaluate=fast.evaluate)[lowered.outputs[0]])
+                if kept_on_disk:
+                    _write(path, entry)
+            found[place, width] = entry
+    return found
 
 
 def check_data(graph: Graph, data: Dataset) -> None:
@@ -155,13 +207,14 @@ class _Measurement:
     recipe: Recipe
     data: Dataset
     calibration: Dataset
+    metric: MetricLike | None
     variants: Variants = field(init=False)
     scorer: Scorer = field(init=False)
     run: Baseline = field(init=False)
     pruned: Pruned = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scorer = Scorer(self.graph, self.data)
+        self.scorer = Scorer(self.graph, self.data, self.metric)
         self.variants = Variants(self.graph, self.recipe, self.calibration)
         self.run = Baseline(lower_bundle(self.variants.baseline), self.data.x)
         self.pruned = Pruned(self.graph)
@@ -188,7 +241,10 @@ class _Measurement:
                 continue
             suffixes[choice] = Suffix(self.run, lowered)
         for choice, scores in zip(suffixes, self._scores(list(suffixes.values())), strict=True):
-            found[choice] = self.scorer.score(scores)
+            try:
+                found[choice] = self.scorer.score(scores)
+            except InvalidDataError as error:  # outputs that are no numbers
+                found[choice] = str(error)
         return found
 
     def _scores(self, suffixes: Sequence[Suffix]) -> list[NDArray[np.generic]]:
@@ -201,8 +257,8 @@ class _Measurement:
         return [np.concatenate(part) for part in parts]
 
 
-def _digest(graph: Graph, recipe: Recipe, data: Dataset, calibration: Dataset) -> str:
-    hasher = hashlib.sha256((_sources() + graph.digest).encode())
+def _digest(graph: Graph, recipe: Recipe, data: Dataset, calibration: Dataset, metric: str) -> str:
+    hasher = hashlib.sha256((_sources() + graph.digest + metric).encode())
     overrides = {name: str(form) for name, form in recipe.overrides.items()}
     plain = {entry.name: str(getattr(recipe, entry.name)) for entry in fields(recipe)} | {"overrides": overrides}
     hasher.update(json.dumps(plain, sort_keys=True).encode())
@@ -225,8 +281,8 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _path(common: str, layer: Layer | None, choice: Choice | None) -> Path:
-    name = f"{common}\0{layer.name if layer else ''}\0{choice or ''}"
+def _path(common: str, what: str, choice: str) -> Path:
+    name = f"{common}\0{what}\0{choice}"
     return cache_folder() / "sensitivity" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
 
 

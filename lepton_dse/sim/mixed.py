@@ -5,6 +5,10 @@ operation takes its cost from the report of its own pair: the format of its weig
 An operation is priced as a whole in that pair. Its result is therefore counted in the width of its input although its reader may
 ask for another one: a network in which neighbours differ is wrong by the bytes of that difference, and exact where they do not.
 
+Zeros are those of the weights as they are stored: a weight that its scale rounds to the integer zero is one of them. What they
+are worth is the cost model's affair, and which of them it priced stands in each operation's cost
+(:class:`lepton_dse.plan.Zeros`).
+
 What a target has no figure for gains nothing. Where it lacks arithmetic in a pair of formats the values are widened first: the
 operation takes the time and the energy that it has in the default formats. Where it has no energy for a pair, it takes the
 default's.
@@ -24,6 +28,7 @@ from lepton_dse.plan import CostReport, OpCost, Violation
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.sim.report import assemble, stored_format
 from lepton_dse.sim.roofline import machine_of
+from lepton_dse.sim.zeros import as_stored
 from lepton_dse.targets import AnyTarget
 
 __all__ = ["Prices", "formats_of", "mixed_cost"]
@@ -42,7 +47,7 @@ class Prices:
     Parameters
     ----------
     graph : Graph
-        Float graph.
+        Float graph; zeros among its weights count as zeros.
     target : AnyTarget
     default : Precision
         What stands in where the target has no figure.
@@ -116,7 +121,7 @@ def mixed_cost(
     default : Precision, optional
         What stands in where the target has no figure; the widest pair that occurs by default.
     prices : Prices, optional
-        Of the same network, target, batch and default, where some are known already.
+        Of the same network with the same zeros, target, batch and default, where some are known already.
 
     Returns
     -------
@@ -132,7 +137,7 @@ def mixed_cost(
     formats = formats_of(bundle)
     distinct = tuple(dict.fromkeys(formats.values()))
     widest = max(distinct, key=lambda entry: (entry.weights.bits, entry.activations.bits))
-    prices = prices or Prices(bundle.graph, target, default or widest, batch=batch)
+    prices = prices or Prices(as_stored(bundle), target, default or widest, batch=batch)
     plain = prices.default
     if len(distinct) == 1 and (distinct[0] == plain or not prices.lacking(distinct[0])):
         return prices.report(distinct[0])
@@ -149,7 +154,7 @@ def mixed_cost(
         levers = ("use narrower formats", "prune the model", "choose a device with more memory")
         what = f"{outer.name} of {target.name}"
         violations.append(Violation(what=what, demand=peak, bound=outer.capacity, unit="B", levers=levers))
-    report = assemble(prices.graph, target, main, prices.batch, costs, main_memory=(outer.name, float("inf")))
+    report = assemble(prices.graph, target, main, prices.batch, costs, main_memory=(outer.name, float("inf")), counted=True)
     return report.model_copy(update={"peak_bytes": peak, "violations": tuple(violations), "feasible": not violations})
 
 

@@ -12,6 +12,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import INT32, NumberFormat, Precision
 from lepton_dse.plan import CostReport, ErrorBand, Evidence, OpCost, SearchResult, Violation
+from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets import AnyTarget
 
 __all__ = ["absorbed_ops", "assemble", "compulsory_bytes", "no_arithmetic", "peak_bytes", "stored_format"]
@@ -32,6 +33,7 @@ def assemble(
     main_memory: tuple[str, float],
     violations: Sequence[Violation] = (),
     search: SearchResult | None = None,
+    counted: bool = False,
 ) -> CostReport:
     """The report of one pass over a batch.
 
@@ -51,7 +53,12 @@ def assemble(
         What the family found besides.
     search : SearchResult, optional
         Certificate of the mapping search.
+    counted : bool
+        Whether the costs say already which zeros their weights have; elsewhere nothing skips them, and they are counted here.
     """
+    if not counted:
+        zeros = {op.name: entry for op in graph.ops if (entry := zeros_of(graph, op)) is not None}
+        ops = [op.model_copy(update={"zeros": zeros[op.name]}) if op.name in zeros else op for op in ops]
     peak = peak_bytes(graph, precision)
     found = list(violations)
     level, capacity = main_memory
@@ -64,7 +71,8 @@ def assemble(
     for op in ops:
         by_bound[op.bound_by] = by_bound.get(op.bound_by, 0.0) + op.latency_s
     levels = dict.fromkeys(name for op in ops for name in op.traffic_bytes)
-    band = target.band(precision)
+    skips = any(op.zeros is not None and op.zeros.skipped for op in ops)
+    band = None if skips else target.band(precision)  # no suite covers sparse kernels
     return CostReport(
         target=target.name,
         feasible=not found,

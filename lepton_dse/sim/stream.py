@@ -11,6 +11,7 @@ from lepton_dse.schedule.layers import MatrixLayer
 from lepton_dse.schedule.stalls import StallCase, stall_bits
 from lepton_dse.schedule.stream import Stage, StreamSchedule
 from lepton_dse.sim.event_graph import Deadlock, Times, chain, simulate
+from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets.fpga import FpgaTarget
 
 __all__ = ["FRAMES", "resource_violations", "run_stream", "stage_cycles", "stall_case", "stream_report"]
@@ -137,6 +138,7 @@ def stream_report(
             utilization=cycles / max(interval, cycles, 1),
             traffic_bytes={},
             mapping=stage.folding.mapping,
+            zeros=zeros_of(graph, graph.op(stage.layer.name)),
         )
         for stage, cycles in zip(schedule.stages, by_stage, strict=True)
     )

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.targets.schema import Frozen, Processor, Quantity, Rate
 
-__all__ = ["GpuCalibration", "GpuTarget", "KernelConstants", "LinkConstants"]
+__all__ = ["GpuCalibration", "GpuTarget", "KernelConstants", "LinkConstants", "SparseCores"]
 
 
 class KernelConstants(Frozen):
@@ -78,6 +78,25 @@ class GpuCalibration(Frozen):
         return formats
 
 
+class SparseCores(Frozen):
+    """Tensor cores that skip the zeros of weights of which 2 of 4 are zero."""
+
+    formats: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Formats of the peaks that have the mode."""
+    rate: Rate
+    """Peak rate in the mode over the dense peak."""
+    reached: Quantity
+    """Share of the gain ``rate - 1`` that kernels reach."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> SparseCores:
+        if self.rate.value <= 1:
+            raise ValueError("rate: at most 1, which is no mode of its own")
+        if self.reached.value > 1:
+            raise ValueError("reached: a share above 1")
+        return self
+
+
 class LinkConstants(Frozen):
     """What collectives reach of the links between devices; ``lepton_dse.sim.collectives`` gives the equations."""
 
@@ -122,14 +141,24 @@ class GpuTarget(Processor):
     """Special functions (exponential, reciprocal square root) a clock on one multiprocessor."""
     multicast_ctas: Rate
     """CTAs that may share the loads of one operand; 1 for none."""
-    sparse_rate: Quantity | None = None
-    """Peak rate with weights of which 2 of 4 are zero over the dense peak; None where the device has no such mode."""
     kernels: KernelConstants
     """Constants for formats without a calibration."""
     calibrations: tuple[GpuCalibration, ...] = ()
+    sparse: tuple[SparseCores, ...] = ()
+    """Empty where the device has no such mode."""
     link_byte_per_s: Quantity | None = None
     """Interconnect to other devices, one direction."""
     links: LinkConstants | None = None
+
+    @model_validator(mode="after")
+    def _modes_have_peaks(self) -> GpuTarget:
+        formats = [form for entry in self.sparse for form in entry.formats]
+        lacking = set(formats) - {peak.format for peak in self.peaks}
+        if lacking:
+            raise ValueError(f"sparse: no peak in {', '.join(sorted(lacking))}")
+        if len(set(formats)) < len(formats):
+            raise ValueError("sparse: a format stands twice")
+        return self
 
     @model_validator(mode="after")
     def _cache_stands(self) -> GpuTarget:
@@ -143,3 +172,13 @@ class GpuTarget(Processor):
             if str(precision) in entry.formats:
                 return entry.constants
         return self.kernels
+
+    def sparse_cores(self, precision: Precision) -> SparseCores | None:
+        """The mode for zeros in 2 of 4 weights of the unit that computes in a pair of formats; None where it has none.
+
+        Weights that are widened on their way, because activations are reals, meet the cores dense.
+        """
+        peak = self.peak(precision)
+        if peak is None or (precision.weights.is_integer and precision.activations.is_float):
+            return None
+        return next((entry for entry in self.sparse if peak.format in entry.formats), None)

@@ -113,6 +113,8 @@ OPTIONS = {
     "seed": (["--seed", "-1"], "seed"),
     "seed_text": (["--seed", "one"], "--seed"),
     "measure_unlabelled": (["--measure", "4"], "labelled"),
+    "metric_unknown": (["--metric", "f1"], "agreement"),
+    "metric_without_its_number": (["--metric", "top"], "top5"),
     "measure_negative": (["--measure", "-4"], "--measure"),
     "unknown_option": (["--fast"], "--fast"),
     "no_model": (["extra"], "extra"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lepton_dse.targets import target_names
@@ -80,6 +81,27 @@ def test_plan_says_what_it_was_calibrated_on(lepton: Any, work: Path) -> None:
     assert "noise" not in with_data
     assert "95% interval" in with_data
     assert "real samples" in lepton("explain", work / "new.json").out
+
+
+@pytest.mark.parametrize(
+    ("metric", "heading"), [("auc", "AUC"), ("top2", "top-2"), ("cosine", "cosine"), ("agreement", "agreement")]
+)
+def test_plan_measures_the_metric_that_is_asked_for(metric: str, heading: str, lepton: Any, work: Path) -> None:
+    base = ("plan", work / "model.onnx", "--target", "unit-cpu", "-o", work / "new.json")
+    shown = lepton(*base, "--data", work / "data.npz", "--measure", "12", "--metric", metric).out
+    assert heading in shown
+    (exact,) = (line for line in shown.splitlines() if line.startswith("│ float "))
+    assert ("%" in exact) == (metric in ("top2", "agreement"))
+    if metric in ("cosine", "agreement"):
+        assert "100.0%" in exact or "1.0000" in exact
+
+
+def test_what_compares_networks_needs_no_labels(lepton: Any, work: Path) -> None:
+    with np.load(work / "data.npz") as data:
+        np.savez(work / "plain.npz", x=data["x"])
+    base = ("plan", work / "model.onnx", "--target", "unit-cpu", "-o", work / "new.json", "--data", work / "plain.npz")
+    assert lepton(*base, "--measure", "12", "--metric", "agreement").code == 0
+    assert "labelled" in lepton(*base, "--measure", "12", "--metric", "auc").complaint
 
 
 def test_explain_names_what_binds_and_the_next_lever(lepton: Any, work: Path) -> None:

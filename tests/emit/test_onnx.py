@@ -353,6 +353,17 @@ def test_every_tensor_that_has_a_type_keeps_its_name_and_says_its_shape() -> Non
 # --- what cannot be written ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("name", "form"), [("conv0", "float32"), ("conv1", "float32"), ("conv1", "w4-float32")])
+def test_a_layer_of_floats_among_integers(name: str, form: str, needs_onnxruntime: None) -> None:
+    builder = GraphBuilder("chain")
+    x = builder.input("x", (1, 2, 5, 5))
+    for index in range(3):
+        operands = [x, builder.constant(f"w{index}", normal(2, 2, 3, 3))]
+        y = builder.add(ops.Conv(window((3, 3), begin=1, end=1)), operands, output=f"y{index}", name=f"conv{index}")
+        x = builder.add(ops.Clip(0.0, 6.0), [y], output=f"r{index}")
+    agrees(lower_bundle(ld.quantize(builder.build([x]), "int8", overrides={name: form})), 3)
+
+
 def test_fixed_point_is_refused() -> None:
     builder = GraphBuilder("fixed")
     builder.input("x", (1, 3), NumberFormat.parse("fixed16.8"))

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import lepton_dse as ld
 from lepton_dse import flow
-from lepton_dse.data import top1
 from lepton_dse.errors import InvalidDataError, InvalidPlanError, LeptonError
 from lepton_dse.files import data_folder, inside, read_text, write_bytes, write_folder, write_text
+from lepton_dse.reference.metrics.top1 import top1
 
 MODEL = data_folder("models") / "digits_cnn.onnx"
 

@@ -92,3 +92,28 @@ def raster_panels(x: int, y: int, width: int, in_flight: int, x_panel: float, y_
         if y_panel * y <= cache:
             held_y |= group_held_y
     return dict(read)
+
+
+def bytes_of_runs(n: int, k: int, count: int, bits: int) -> float:
+    """Weights with two of four kept, run by run: each run writes two values and two positions of 2 bits."""
+    written = 0
+    for _ in range(count):
+        for _ in range(n):
+            for _ in range(k // 4):
+                for _ in range(2):
+                    written += bits
+                    written += 2
+    return written / 8
+
+
+def bytes_of_compressed_rows(matrices: list[list[list[int]]], bits: int) -> float:
+    """All matrices as compressed rows, one after another: values, column numbers, and where each row begins and the last ends."""
+    values, columns, pointers = 0, 0, 1
+    for rows in matrices:
+        for row in rows:
+            pointers += 1
+            for weight in row:
+                if weight:
+                    values += 1
+                    columns += 1
+    return values * bits / 8 + 4 * columns + 4 * pointers

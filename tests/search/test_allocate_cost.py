@@ -14,6 +14,7 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.sim.mixed import Prices, formats_of, mixed_cost, stored_peak
+from lepton_dse.sim.zeros import as_stored
 from lepton_dse.targets import load_target
 
 TARGETS = ("raspberry-pi-5", "nvidia-jetson-orin-nano", "google-tpu-v1", "amd-zynq-7020")
@@ -44,7 +45,7 @@ def quantized(graph: Graph, text: str, **overrides: str) -> Bundle:
 def test_one_format_costs_what_the_model_says(name: str, text: str) -> None:
     graph = network(pooled=True)
     bundle, target = quantized(graph, text), load_target(name)
-    assert mixed_cost(bundle, target, batch=2) == cost(graph, target, format=text, batch=2)
+    assert mixed_cost(bundle, target, batch=2) == cost(as_stored(bundle), target, format=text, batch=2)
     assert stored_peak(bundle, graph) == cost(graph, target, format=text).peak_bytes
 
 

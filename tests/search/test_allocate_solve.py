@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,43 @@ def problems(draw: st.DrawFn, *, whole: bool = False) -> Problem:
     names = tuple(f"layer{index}" for index in range(len(sizes)))
     choices = tuple(tuple(str(index) for index in range(size)) for size in sizes)
     return Problem(names, choices, amounts, draw(st.sampled_from(MEASURES)), budgets, others)
+
+
+@st.composite
+def problems_that_agree(draw: st.DrawFn, *, whole: bool = False) -> Problem:
+    """Up to three decisions of two or three values; a row sets up to two of them, in all combinations or some."""
+    values = draw(st.lists(st.integers(2, 3), min_size=1, max_size=3))
+    number = st.integers(0, 9).map(float) if whole else st.floats(1e-6, 1e3)
+    made: list[list[tuple[tuple[int, int], ...]]] = []
+    for _ in range(draw(st.integers(1, 4))):
+        decisions = sorted(draw(st.sets(st.integers(0, len(values) - 1), max_size=2)))
+        combined = list(product(*([(decision, value) for value in range(values[decision])] for decision in decisions)))
+        kept = draw(st.lists(st.sampled_from(combined), min_size=1, max_size=len(combined), unique=True))
+        made.append([entry for entry in kept for _ in range(draw(st.integers(1, 2)))])
+    amounts = {measure: tuple(tuple(draw(number) for _ in row) for row in made) for measure in MEASURES}
+    budgets = {
+        measure: draw(st.floats(0.3, 1)) * sum(max(row) for row in amounts[measure])
+        for measure in draw(st.sets(st.sampled_from(MEASURES), max_size=2))
+    }
+    names = tuple(f"row{index}" for index in range(len(made)))
+    choices = tuple(tuple(str(index) for index in range(len(row))) for row in made)
+    minimize = draw(st.sampled_from(MEASURES))
+    return Problem(names, choices, amounts, minimize, budgets, settings=tuple(map(tuple, made)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.booleans().flatmap(lambda whole: problems_that_agree(whole=whole)))
+def test_the_optimum_of_choices_that_agree_is_that_of_enumeration(problem: Problem) -> None:
+    agree(problem)
+
+
+def test_choices_that_set_other_decisions_are_refused() -> None:
+    amounts = {Measure.LOSS: ((0.0, 1.0),)}
+    Problem(("a",), (("x", "y"),), amounts, Measure.LOSS, settings=((((0, 0),), ((0, 1),)),))
+    with pytest.raises(LeptonError, match="different decisions"):
+        Problem(("a",), (("x", "y"),), amounts, Measure.LOSS, settings=((((0, 0),), ((1, 1),)),))
+    with pytest.raises(LeptonError, match="one entry a choice"):
+        Problem(("a",), (("x", "y"),), amounts, Measure.LOSS, settings=((((0, 0),),),))
 
 
 def agree(problem: Problem) -> None:

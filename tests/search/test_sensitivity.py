@@ -260,11 +260,3 @@ def test_choices_that_are_none_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["int8", "w4a8", "int8+0.5", "w4a8+2:4", "w4-float16", "float32"])
 def test_names_of_choices_are_read_back(text: str) -> None:
     assert str(Choice.parse(text)) == text
-
-
-def test_bytes_of_weights() -> None:
-    assert Choice.parse("w4a8").weight_bytes(100, compact=True) == 50
-    assert Choice.parse("int8+0.5").weight_bytes(800, compact=False) == 800
-    assert Choice.parse("int8+0.5").weight_bytes(800, compact=True) == 400 + 100
-    assert Choice.parse("int8+2:4").weight_bytes(800, compact=True) == 400 + 100
-    assert Choice.parse("w2a8+2:4").weight_bytes(800, compact=True) == 200  # positions cost what the zeros save

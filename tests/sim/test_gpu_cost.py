@@ -175,7 +175,7 @@ def test_views_and_absorbed_clips_are_free_and_equal_layers_priced_once() -> Non
     builder = GraphBuilder("chain")
     tensor = builder.input("x", (1, 64))
     for index in range(3):
-        w = builder.constant(f"w{index}", np.full((64, 64), float(index), np.float32))
+        w = builder.constant(f"w{index}", np.full((64, 64), float(index + 1), np.float32))
         tensor = builder.add(ops.MatMul(), [tensor, w], output=f"m{index}")
         tensor = builder.add(ops.Clip(0.0, float("inf")), [tensor], output=f"r{index}")
     graph = builder.build([builder.add(ops.Reshape((1, 8, 8)), [tensor], output="y")])

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -405,9 +406,43 @@ def test_zeros_save_less_than_their_share(m: int, n: int, k: int, reached: float
     sparse = cheapest(fewer, table, SPLIT_TABLE, faster, constants).time
     assert dense / 2 <= sparse <= dense
     assert fewer.b_bytes == problem.b_bytes * 0.5625  # half the weights, and 2 bits beside each of 16
-    times = [unstructured_time(problem, density, machine, constants) for density in (0.0, 0.5, 1.0)]
+    times = [unstructured_time(problem, density, machine, constants)[0] for density in (0.0, 0.5, 1.0)]
     assert times == sorted(times)
     assert times[0] > 0
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.sampled_from([2, 4, 8, 16]), st.floats(0, 1), st.randoms())
+def test_sparse_storage_is_that_of_weights_written_one_by_one(
+    n: int, runs: int, count: int, bits: int, share: float, random: Random
+) -> None:
+    k = 4 * runs
+    weights = [[[0 if random.random() < share else 1 for _ in range(k)] for _ in range(n)] for _ in range(count)]
+    problem = product(3, n, k)._replace(products=float(count), b_bits=float(bits), b_bytes=n * k * count * bits / 8)
+    fewer, faster = two_of_four(problem, ONES, 2.0, 0.5)
+    dense = n * k * count * bits / 8
+    assert fewer.b_bytes == min(oracle.bytes_of_runs(n, k, count, bits), dense)
+    assert fewer._replace(b_bytes=problem.b_bytes) == problem
+    assert faster == ONES._replace(mac_per_s=1.5 * ONES.mac_per_s)
+    kept = sum(map(sum, (row for matrix in weights for row in matrix)))
+    moved = unstructured_time(problem, kept / (n * k * count), ONES, PLAIN)[3]
+    listed = oracle.bytes_of_compressed_rows(weights, bits)
+    assert moved == pytest.approx(problem.a_bytes + problem.c_bytes + listed, rel=1e-12)
+
+
+def test_compressed_rows_by_hand() -> None:
+    """Rates of one and 4 for the CUDA cores: 3 x 8 weights, a quarter kept, times 2 columns."""
+    problem = product(2, 3, 8)._replace(a_bytes=16.0, b_bytes=24.0, c_bytes=6.0)
+    time, arithmetic, memory, moved = unstructured_time(problem, 0.25, ONES, PLAIN)
+    assert arithmetic == pytest.approx(2 * 6 / (0.27 * 4))
+    assert moved == 16 + 6 + 24 / 4 + 4 * (6 + 4)
+    assert memory == moved / PLAIN.memory_share
+    assert time == ONES.launch_s + PLAIN.overhead_s + PLAIN.cta_s + max(arithmetic, memory)
+    for density in (-0.1, 1.1, math.nan):
+        with pytest.raises(LeptonError, match="density"):
+            unstructured_time(problem, density, ONES, PLAIN)
+    for rate, reached in ((1.0, 0.5), (2.0, 1.5), (2.0, -0.1)):
+        with pytest.raises(LeptonError, match="sparse rate"):
+            two_of_four(problem, ONES, rate, reached)
 
 
 def test_tiles_are_declared_once_in_both_orientations() -> None:

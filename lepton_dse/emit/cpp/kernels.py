@@ -13,6 +13,7 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.loops import Access, Affine, Loop
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.formats import NumberFormat
+from lepton_dse.numerics.quantize import QuantParams
 from lepton_dse.schedule.program import Step
 
 __all__ = ["ctype", "float_literal", "write_step"]
@@ -222,9 +223,26 @@ def _quantize(context: _Context) -> str:
 
 
 def _dequantize(context: _Context) -> str:
-    quant = context.step.reads[0].quant
+    read = context.step.reads[0]
+    quant = read.quant
     assert quant is not None, "a lowered graph checks it"
-    return f"static_cast<float>({_operand(context, 0)} - ({quant.zero})) * {float_literal(quant.beta[0])}"
+    scale = float_literal(quant.beta[0])
+    if len(quant.beta) > 1:
+        context.out.line(f"static constexpr float scales[] = {{{', '.join(map(float_literal, quant.beta))}}};")
+        scale = f"scales[{_scale_index(quant, read.shape, _linear(context.step.nest.reads[0], read))}]"
+    return f"static_cast<float>({_operand(context, 0)} - ({quant.zero})) * {scale}"
+
+
+def _scale_index(quant: QuantParams, shape: tuple[int, ...], element: str) -> str:
+    """Which of several scales belongs to an element, given by its place in row-major order."""
+    assert quant.axis is not None, "several scales have an axis"
+    channels, inner = shape[quant.axis], math.prod(shape[quant.axis :][1:])
+    channel = f"(({element}) / {inner} % {channels})"
+    if quant.group is None:
+        return channel
+    others = math.prod(shape) // channels
+    place = f"(({element}) / {inner * channels} * {inner} + ({element}) % {inner})"
+    return f"{channel} * {-(-others // quant.group)} + {place} / {quant.group}"
 
 
 def _clip(context: _Context) -> str:

@@ -72,21 +72,6 @@ class Choice:
             return f"{self.precision}+{self.pattern[0]}:{self.pattern[1]}"
         return f"{self.precision}+{self.ratio:g}" if self.ratio else str(self.precision)
 
-    def weight_bytes(self, elements: int, *, compact: bool) -> float:
-        """Bytes of a layer's weights.
-
-        Dense storage keeps zeros. Compact storage keeps the other weights and where they are: a position of
-        ``ceil(log2(m))`` bits each under a pattern, one bit for every weight otherwise; dense where that is smaller.
-        """
-        bits = self.precision.weights.bits
-        dense = elements * bits / 8
-        if not compact or not self.ratio:
-            return dense
-        kept = elements * (1 - self.ratio)
-        if self.pattern is not None:
-            return min(dense, kept * (bits + (self.pattern[1] - 1).bit_length()) / 8)
-        return min(dense, (kept * bits + elements) / 8)
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -170,10 +155,14 @@ class Pruned:
         original = self._graph.constants[layer.weights]
         if not choice.ratio:
             return original
+        value = self.graph(choice).constants[layer.weights]
+        return None if np.array_equal(value, original) else value
+
+    def graph(self, choice: Choice) -> Graph:
+        """The whole network with a choice's zeros, wherever it can have them."""
         key = replace(choice, precision=Precision.parse("int8"))
         if key not in self._found:
             n, m = choice.pattern or (2, 4)
             kind = Kind.N_OF_M if choice.pattern else Kind.WEIGHTS
             self._found[key] = prune(self._graph, choice.ratio, kind=kind, n=n, m=m)
-        value = self._found[key].constants[layer.weights]
-        return None if np.array_equal(value, original) else value
+        return self._found[key]

@@ -7,7 +7,6 @@ the best one wins.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,19 +17,19 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import CostReport, SearchResult, Violation
-from lepton_dse.search.allocate.choice import Choice, Layer, layers_of, parse_choices
+from lepton_dse.reference.metrics.protocol import MetricLike
+from lepton_dse.search.allocate.channels import Coupled, Widths
+from lepton_dse.search.allocate.choice import Choice, Layer, parse_choices
 from lepton_dse.search.allocate.correct import missed, search
 from lepton_dse.search.allocate.problem import Measure, Problem
 from lepton_dse.search.allocate.score import Scored
+from lepton_dse.search.allocate.space import Costs, space_of
 from lepton_dse.search.allocate.trials import Budgets, Round, Trials
-from lepton_dse.search.sensitivity import CALIBRATION, Sensitivities, check_data, sensitivities
+from lepton_dse.search.sensitivity import CALIBRATION, Sensitivities, check_data, sensitivities, width_losses
 from lepton_dse.sim.mixed import Prices
 from lepton_dse.targets import AnyTarget
 
-__all__ = ["Allocation", "Budgets", "LayerChoice", "Round", "allocate"]
-
-_NEAR = 1.02  # limits of the loss that are no further apart are not told apart
-_STEP = 1.25
+__all__ = ["Allocation", "Budgets", "LayerChoice", "Round", "WidthChoice", "allocate"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,26 @@ class LayerChoice:
 
 
 @dataclass(frozen=True)
+class WidthChoice:
+    """The width of one group of channels."""
+
+    group: Coupled
+    ratio: float
+    """Share of its channels that leave."""
+    alone: Scored | None
+    """What that alone does; None at full width."""
+    added: float
+    """Divergence that it adds."""
+
+
+@dataclass(frozen=True)
 class Allocation:
     """Formats for every layer.
 
     Parameters
     ----------
     graph : Graph
-        The float network, with zeros where choices ask for them.
+        The float network, without the channels that leave and with zeros where choices ask for them.
     recipe : Recipe
         Its overrides are the formats chosen; ``quantize(graph, recipe, calibration)`` gives `bundle`.
     bundle : Bundle or None
@@ -73,6 +85,8 @@ class Allocation:
     sensitivities : Sensitivities
     violations : tuple of Violation
         Why no allocation keeps the budgets; the fields above are then empty.
+    channels : tuple of WidthChoice
+        Each group of coupled channels, where widths were chosen.
     """
 
     graph: Graph
@@ -87,6 +101,7 @@ class Allocation:
     result: SearchResult
     sensitivities: Sensitivities
     violations: tuple[Violation, ...] = ()
+    channels: tuple[WidthChoice, ...] = ()
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -106,12 +121,13 @@ def allocate(
     calibration: Dataset | None = None,
     measure_on: Dataset | None = None,
     ops: Sequence[str] | None = None,
+    metric: MetricLike | None = None,
     batch: int = 1,
-    compact: bool = False,
+    channels: Sequence[float] = (),
     rounds: int = 8,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Allocation:
-    """Choose formats and zeros for every layer under budgets.
+    """Choose formats and zeros for every layer, and widths of its channels, under budgets.
 
     Parameters
     ----------
@@ -133,10 +149,13 @@ def allocate(
         What whole allocations are measured on; `data` by default.
     ops : sequence of str, optional
         Operations to choose for; all that have weights by default.
+    metric : str, Metric or callable, optional
+        What a budget of lost points is of, greater being better; see :mod:`lepton_dse.search.allocate.score`.
     batch : int
         Samples a pass, for the costs.
-    compact : bool
-        Count pruned weights without their zeros; see :meth:`Choice.weight_bytes`.
+    channels : sequence of float
+        Shares of the channels that each group of coupled channels may lose, beside none; see
+        :mod:`lepton_dse.search.allocate.channels`.
     rounds : int
         Whole allocations to measure at most.
     progress : callable
@@ -163,12 +182,16 @@ def allocate(
     check_data(graph, judged)
     prices = Prices(graph, target, recipe.precision, batch=batch)
     _check_prices(prices, parse_choices(choices), minimize, budgets)
-    found = sensitivities(graph, data, choices, recipe=recipe, calibration=calibration, ops=ops, progress=progress)
-    offers = _offers(found)
-    problem = _problem(graph, found, offers, prices, recipe, Measure(minimize), budgets, compact=compact)
+    widths = Widths(graph, channels) if channels else None
+    found = sensitivities(graph, data, choices, recipe=recipe, calibration=calibration, ops=ops, metric=metric, progress=progress)
+    lost: dict[tuple[int, int], Scored] = {}
+    if widths is not None:
+        lost = width_losses(graph, data, widths, recipe=recipe, calibration=calibration, metric=metric, progress=progress)
     progress("choosing")
-    trials = Trials(graph, recipe, calibration, judged, target, prices, found, offers, budgets, progress)
-    return _finish(trials, problem, search(trials, problem, rounds))
+    costs = Costs(graph, target, recipe, batch, widths)
+    space = space_of(graph, found, costs, recipe, Measure(minimize), budgets.costs, widths, lost)
+    trials = Trials(graph, recipe, calibration, judged, target, batch, found, space, widths, lost, budgets, progress, metric)
+    return _finish(trials, space.problem, search(trials, space.problem, rounds))
 
 
 def _check_prices(prices: Prices, choices: Sequence[Choice], minimize: str, budgets: Budgets) -> None:
@@ -178,67 +201,6 @@ def _check_prices(prices: Prices, choices: Sequence[Choice], minimize: str, budg
     if (minimize == Measure.ENERGY or budgets.energy_j is not None) and prices.report(prices.default).energy_j is None:
         what = f"no energy of {prices.target.name} in {prices.default} is known"
         raise LeptonError(what, where="energy", fix="choose another measure or another target")
-
-
-def _offers(found: Sensitivities) -> list[list[Choice]]:
-    """The choices that each layer has."""
-    return [[choice for choice in found.choices if (layer.name, choice) in found.entries] for layer in found.layers]
-
-
-def _problem(
-    graph: Graph,
-    found: Sensitivities,
-    offers: Sequence[Sequence[Choice]],
-    prices: Prices,
-    recipe: Recipe,
-    minimize: Measure,
-    budgets: Budgets,
-    *,
-    compact: bool,
-) -> Problem:
-    """The numbers of all choices; operations that are no layers are priced in the recipe's formats."""
-    every = layers_of(graph)
-    weights = sum(layer.elements for layer in every)
-    chosen = {layer.name for layer in found.layers}
-    rest = [layer for layer in every if layer.name not in chosen]
-    inside = {name for layer in found.layers for name in layer.ops}
-    outside = [op.name for op in graph.ops if op.name not in inside]
-
-    def rows(value: Callable[[Layer, Choice], float]) -> tuple[tuple[float, ...], ...]:
-        return tuple(tuple(value(layer, choice) for choice in offer) for layer, offer in zip(found.layers, offers, strict=True))
-
-    fixed = {layer.name: recipe.of(graph.op(layer.name)).weights.bits * layer.elements for layer in rest}
-    amounts = {
-        Measure.LOSS: rows(lambda layer, choice: found.added(layer.name, choice)),
-        Measure.LATENCY: rows(lambda layer, choice: _latency(prices, layer, choice)),
-        Measure.BYTES: rows(lambda layer, choice: choice.weight_bytes(layer.elements, compact=compact)),
-        Measure.BITS: rows(lambda layer, choice: choice.precision.weights.bits * layer.elements / weights),
-    }
-    others = {
-        Measure.LOSS: found.baseline.divergence.value,
-        Measure.LATENCY: math.fsum(prices.op(name, recipe.precision).latency_s for name in outside),
-        Measure.BYTES: sum(fixed.values()) / 8,
-        Measure.BITS: sum(fixed.values()) / weights,
-    }
-    energies = [prices.op(name, recipe.precision).energy_j for name in outside]
-    known = [energy for energy in energies if energy is not None]
-    if len(known) == len(energies) and all(prices.op(name, recipe.precision).energy_j is not None for name in inside):
-        amounts[Measure.ENERGY] = rows(lambda layer, choice: _energy(prices, layer, choice) or 0.0)
-        others[Measure.ENERGY] = math.fsum(known)
-    names = tuple(tuple(map(str, offer)) for offer in offers)
-    layers = tuple(layer.name for layer in found.layers)
-    unit = "nat" if found.metric == "kl" else "of the output's power"
-    return Problem(layers, names, amounts, minimize, budgets.costs, others, unit)
-
-
-def _latency(prices: Prices, layer: Layer, choice: Choice) -> float:
-    return math.fsum(prices.op(name, choice.precision).latency_s for name in layer.ops)
-
-
-def _energy(prices: Prices, layer: Layer, choice: Choice) -> float | None:
-    energies = [prices.op(name, choice.precision).energy_j for name in layer.ops]
-    known = [energy for energy in energies if energy is not None]
-    return math.fsum(known) if len(known) == len(energies) else None
 
 
 def _finish(trials: Trials, problem: Problem, violations: tuple[Violation, ...]) -> Allocation:
@@ -256,22 +218,44 @@ def _finish(trials: Trials, problem: Problem, violations: tuple[Violation, ...])
             objective=problem.minimize.value, space="", evaluated=len(rounds), best=0, lower_bound=0, gap=0, optimal=False
         )
         return Allocation(trials.graph, trials.recipe, None, (), 0.0, None, None, {}, rounds, result, trials.found, violations)
-    graph, recipe, bundle = trials.quantized(trials.graph, best.chosen)
+    graph, recipe, bundle = trials.quantized(best.chosen)
+
+    def amount(measure: Measure, row: int) -> float:
+        return problem.amounts[measure][row][best.chosen[row]]
+
     table = tuple(
         LayerChoice(
             layer,
             choice,
             trials.found.entries[layer.name, choice],
             trials.found.added(layer.name, choice),
-            _latency(trials.prices, layer, choice),
-            _energy(trials.prices, layer, choice),
-            problem.amounts[Measure.BYTES][index][best.chosen[index]],
+            amount(Measure.LATENCY, row),
+            amount(Measure.ENERGY, row) if Measure.ENERGY in problem.amounts else None,
+            amount(Measure.BYTES, row),
         )
-        for index, (layer, choice) in enumerate(trials.picks(best.chosen))
+        for row, (layer, choice) in enumerate(trials.space.picks(best.chosen))
+    )
+    shrunk = () if trials.widths is None else zip(trials.widths.groups, trials.space.widths(best.chosen), strict=True)
+    channels = tuple(
+        WidthChoice(group, group.ratios[width], trials.lost.get((place, width)), amount(Measure.LOSS, len(table) + place))
+        for place, (group, width) in enumerate(shrunk)
     )
     totals = {**best.solution.totals, Measure.LATENCY: best.cost.latency_s, Measure.LOSS: best.measured.divergence.value}
     if best.cost.energy_j is not None:
         totals[Measure.ENERGY] = best.cost.energy_j
+    certificate = best.solution.result
     return Allocation(
-        graph, recipe, bundle, table, best.predicted, best.measured, best.cost, totals, rounds, best.solution.result, trials.found
+        graph,
+        recipe,
+        bundle,
+        table,
+        best.predicted,
+        best.measured,
+        best.cost,
+        totals,
+        rounds,
+        certificate,
+        trials.found,
+        (),
+        channels,
     )

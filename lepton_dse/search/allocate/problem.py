@@ -9,6 +9,9 @@ Symbols
 ``B``      the budget of it: ``f + sum a_ij x_ij <= B``
 =========  ===========================================================================
 
+Choices of different layers may have to agree: each may set some decisions (the width of a group of channels), and an allocation
+is one only if no two choices set one decision differently. So a cost that depends on two decisions is a number for each pair.
+
 Every measure adds up over layers. A sum is the correctly rounded one (``math.fsum``), so that its order does not matter.
 """
 
@@ -36,6 +39,8 @@ class Measure(StrEnum):
 
 UNITS = {Measure.LOSS: "nat", Measure.LATENCY: "s", Measure.ENERGY: "J", Measure.BYTES: "B", Measure.BITS: "bit"}
 Amounts = tuple[tuple[float, ...], ...]
+Settings = tuple[tuple[int, int], ...]
+"""Decisions that a choice sets, and to what, ascending."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Problem:
         What everything that is no layer costs; 0 where nothing is said.
     loss_unit : str
         Unit of the loss.
+    settings : tuple of tuple of settings
+        What each choice of each layer sets; empty where no choices need to agree. All choices of a layer set the same decisions.
 
     Raises
     ------
@@ -70,6 +77,7 @@ class Problem:
     budgets: Mapping[Measure, float] = field(default_factory=dict)
     others: Mapping[Measure, float] = field(default_factory=dict)
     loss_unit: str = UNITS[Measure.LOSS]
+    settings: tuple[tuple[Settings, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers or len(self.choices) != len(self.layers):
@@ -77,6 +85,11 @@ class Problem:
         for layer, names in zip(self.layers, self.choices, strict=True):
             if not names:
                 raise LeptonError("has no choice", where=layer, fix="offer a wider format, or leave the layer out")
+        if self.settings and [len(row) for row in self.settings] != [len(names) for names in self.choices]:
+            raise LeptonError("not one entry a choice", where="settings", fix="say of every choice what it sets")
+        for layer, made in zip(self.layers, self.settings, strict=bool(self.settings)):
+            if len({tuple(decision for decision, _ in row) for row in made}) > 1:
+                raise LeptonError("choices set different decisions", where=layer, fix="set the same ones in all of them")
         for measure in (self.minimize, *self.budgets):
             if measure not in self.amounts:
                 raise LeptonError(f"no {measure} of the choices is known", where=measure, fix="choose another measure")
@@ -100,11 +113,17 @@ class Problem:
         return math.fsum((self.others.get(measure, 0.0), *(row[index] for row, index in zip(rows, chosen, strict=True))))
 
     def fits(self, chosen: Sequence[int]) -> bool:
-        """Whether an allocation keeps every budget."""
-        return all(self.total(measure, chosen) <= budget for measure, budget in self.budgets.items())
+        """Whether choices agree and keep every budget."""
+        return self.agrees(chosen) and all(self.total(measure, chosen) <= budget for measure, budget in self.budgets.items())
+
+    def agrees(self, chosen: Sequence[int]) -> bool:
+        """Whether no two choices set one decision differently."""
+        made: dict[int, int] = {}
+        pairs = (pair for rows, index in zip(self.settings, chosen, strict=False) for pair in rows[index])
+        return all(made.setdefault(decision, value) == value for decision, value in pairs)
 
     def least(self, measure: Measure) -> float:
-        """The least that a measure can come to when nothing else counts."""
+        """The least that a measure can come to when nothing else counts, whether choices agree or not."""
         return math.fsum((self.others.get(measure, 0.0), *(min(row) for row in self.amounts[measure])))
 
 

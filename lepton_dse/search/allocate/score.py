@@ -5,10 +5,10 @@ divergence     of classifiers: mean over the samples of ``KL(p || q) = sum p log
                the float network and q those of the other (S. Kullback, R. A. Leibler, Ann. Math. Statist. 22, 1951).
                Scores that no Softmax made into probabilities are made so here. Of other outputs: the mean over the
                samples of ``|y - f|**2`` over the mean of ``|f|**2``. Interval: normal, from the spread of the samples.
-correct        of labelled samples the share whose greatest score is the label's; of others the share that agrees with
-               the float network. Interval: Wilson's score interval.
-loss           what the other network has less of it, in points. Interval: for matched pairs with half a sample added
-               to each of the four cells (A. Agresti, Y. Min, Statistics in Medicine 24, 2005).
+correct        a metric (:mod:`lepton_dse.reference.metrics`) with its interval. Where none is chosen: of labelled samples
+               top-1 accuracy, of others agreement with the float network, and of a network with one output its cosine
+               with the float network's.
+loss           what the other network has less of it, in points: hundredths. Interval: the metric's, for matched samples.
 =============  ==========================================================================================================
 """
 
@@ -20,15 +20,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_dse.data import Dataset, Interval, top1
+from lepton_dse.data import Dataset, Interval
 from lepton_dse.errors import InvalidDataError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.reference import engine
+from lepton_dse.reference.accuracy import before_argmax
+from lepton_dse.reference.metrics.bootstrap import metric_of
+from lepton_dse.reference.metrics.proportion import Z
+from lepton_dse.reference.metrics.protocol import MetricLike, Outputs
 
 __all__ = ["Scored", "Scorer", "classifies", "scoring_graph"]
 
-_Z = 1.959963984540054  # the 97.5% point of the normal distribution
 _LEAST = 1e-30  # probability below which a float32 Softmax gives zero
 
 
@@ -61,14 +64,7 @@ def scoring_graph(graph: Graph) -> Graph:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         found = f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
         raise InvalidDataError(f"has {found}", where=graph.name, fix="give a network with one of each")
-    last = graph.producer(graph.outputs[0])
-    if last is None or not isinstance(last.attributes, ops.ArgMax):
-        return graph
-    operations = [op for op in graph.ops if op is not last]
-    read = {name for op in operations for name in (*op.inputs, op.output)} | set(graph.inputs)
-    tensors = [tensor for name, tensor in graph.tensors.items() if name in read]
-    constants = {name: value for name, value in graph.constants.items() if name in read}
-    return Graph(graph.name, tensors, operations, graph.inputs, [last.inputs[0]], constants)
+    return before_argmax(graph)
 
 
 def classifies(graph: Graph) -> bool:
@@ -85,6 +81,8 @@ class Scorer:
     graph : Graph
         Float graph that ends with scores; see :func:`scoring_graph`.
     data : Dataset
+    metric : str, Metric or callable, optional
+        What is lost; greater is better. See the module's text for what it is where none is given.
 
     Raises
     ------
@@ -92,28 +90,34 @@ class Scorer:
         If samples do not fit the graph, or a label names no class.
     """
 
-    def __init__(self, graph: Graph, data: Dataset) -> None:
+    def __init__(self, graph: Graph, data: Dataset, metric: MetricLike | None = None) -> None:
         self._data = data
         self._exact = np.asarray(engine.run(graph, data.x)[graph.outputs[0]], np.float64).reshape(len(data), -1)
         last = graph.producer(graph.outputs[0])
         self.classifies = classifies(graph)
         self._normal = last is not None and isinstance(last.attributes, ops.Softmax)
-        if data.y is not None:
+        if data.y is not None and metric is None:
             if not self.classifies:
                 raise InvalidDataError("the network gives no scores of classes", where="y", fix="leave the labels out")
             shape = graph.tensors[graph.outputs[0]].shape
             if data.y.min() < 0 or data.y.max() >= shape[1]:
                 wrong = int(data.y.min() if data.y.min() < 0 else data.y.max())
                 raise InvalidDataError(f"a label of {wrong}", where="y", fix=f"use classes from 0 to {shape[1] - 1}")
-        # Two outputs agree where the greatest element is the same one.
-        self._labels = data.y if data.y is not None else np.asarray(self._exact.argmax(1), np.int64)
-        self._right = self._exact.argmax(1) == self._labels
+        unlabelled = "agreement" if self._exact.shape[1] > 1 else "cosine"
+        self.metric = metric_of(metric if metric is not None else "top1" if data.y is not None else unlabelled)
+        self._before = self._outputs(self._exact)
+        self.metric.measure(self._before)  # what it cannot measure is told before anything else is
 
     def score(self, scores: NDArray[np.generic]) -> Scored:
         """Figures of another network's scores, shape (N, ...)."""
         given = np.asarray(scores, np.float64).reshape(len(self._data), -1)
-        right = given.argmax(1) == self._labels
-        return Scored(_mean(self._divergences(given)), top1(given, self._labels), _paired(self._right, right))
+        after = self._outputs(given)
+        lost = self.metric.lost(self._before, after)
+        points = Interval(100 * lost.value, 100 * lost.low, 100 * lost.high, lost.count)
+        return Scored(_mean(self._divergences(given)), self.metric.measure(after), points)
+
+    def _outputs(self, scores: NDArray[np.float64]) -> Outputs:
+        return Outputs(scores, self._data.y, self._exact, self._normal)
 
     def _divergences(self, given: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self.classifies:
@@ -133,15 +137,5 @@ class Scorer:
 def _mean(values: NDArray[np.float64]) -> Interval:
     count = len(values)
     mean = float(values.mean())
-    half = _Z * float(values.std(ddof=1)) / float(np.sqrt(count)) if count > 1 else float("inf")
+    half = Z * float(values.std(ddof=1)) / float(np.sqrt(count)) if count > 1 else float("inf")
     return Interval(mean, max(mean - half, 0.0), mean + half, count)
-
-
-def _paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Interval:
-    """Loss in points between matched pairs."""
-    count = len(before)
-    lost, won = int(np.count_nonzero(before & ~after)), int(np.count_nonzero(after & ~before))
-    total, b, c = count + 2.0, lost + 0.5, won + 0.5
-    centre = (b - c) / total
-    half = _Z * float(np.sqrt(b + c - (b - c) ** 2 / total)) / total
-    return Interval(100 * (lost - won) / count, 100 * (centre - half), 100 * (centre + half), count)

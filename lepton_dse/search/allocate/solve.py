@@ -106,7 +106,7 @@ def solve(problem: Problem, *, forbidden: Sequence[Sequence[int]] = ()) -> Solut
 
 
 def _result(problem: Problem, best: float, bound: float, gap: float, solved: int) -> SearchResult:
-    count = math.prod(len(names) for names in problem.choices)
+    count = _count(problem)
     size = str(count) if count < 10**6 else f"about 1e{len(str(count)) - 1}"
     held = ", ".join(f"{measure} <= {budget:g} {problem.unit(measure)}" for measure, budget in problem.budgets.items())
     return SearchResult(
@@ -120,6 +120,17 @@ def _result(problem: Problem, best: float, bound: float, gap: float, solved: int
     )
 
 
+def _count(problem: Problem) -> int:
+    """Allocations whose choices agree, where every layer has equally many for each setting; an upper bound elsewhere."""
+    if not problem.settings:
+        return math.prod(len(names) for names in problem.choices)
+    values: dict[int, set[int]] = {}
+    for pair in (pair for rows in problem.settings for row in rows for pair in row):
+        values.setdefault(pair[0], set()).add(pair[1])
+    alike = [max(rows.count(row) for row in set(rows)) for rows in problem.settings]
+    return math.prod(alike) * math.prod(map(len, values.values()))
+
+
 def _nothing(problem: Problem, violations: tuple[Violation, ...], relaxation: float = 0.0) -> Solution:
     result = _result(problem, 0.0, 0.0, 0.0, 0).model_copy(update={"optimal": False})
     return Solution((), {}, relaxation, result, violations)
@@ -130,6 +141,9 @@ def _unreachable(problem: Problem) -> tuple[Violation, ...]:
     found = []
     for measure, budget in problem.budgets.items():
         least = problem.least(measure)
+        if problem.settings:
+            alone = _Program(replace(problem, minimize=measure, budgets={})).best()
+            least = least if alone is None else problem.total(measure, alone[0])
         if least > budget:
             found.append(_violation(problem, measure, least, budget, ""))
     return tuple(found)
@@ -186,6 +200,7 @@ class _Program:
         count = len(self.columns)
         places = ([layer for layer, _ in self.columns], range(count))
         self._one_each = LinearConstraint(csr_array((np.ones(count), places), shape=(len(problem.layers), count)), 1, 1)
+        self._agreements = self._agreeing()
         self._rows: list[NDArray[np.float64]] = []
         self._ends: list[float] = []
         for measure, budget in problem.budgets.items():
@@ -248,9 +263,34 @@ class _Program:
         return float(value * self._unit + self.problem.least(self.problem.minimize))
 
     def _constraints(self) -> list[LinearConstraint]:
+        fixed = [self._one_each, *self._agreements]
         if not self._rows:
-            return [self._one_each]
-        return [self._one_each, LinearConstraint(csr_array(np.array(self._rows)), -np.inf, np.array(self._ends))]
+            return fixed
+        return [*fixed, LinearConstraint(csr_array(np.array(self._rows)), -np.inf, np.array(self._ends))]
+
+    def _agreeing(self) -> list[LinearConstraint]:
+        """For each value of a decision every layer that sets it takes a choice for that value where the first one does."""
+        if not self.problem.settings:
+            return []
+        setting: dict[tuple[int, int], dict[int, list[int]]] = {}
+        deciding: dict[int, list[int]] = {}
+        for layer, rows in enumerate(self.problem.settings):
+            for decision, _ in rows[0]:
+                deciding.setdefault(decision, []).append(layer)
+        for column, (layer, index) in enumerate(self.columns):
+            for pair in self.problem.settings[layer][index]:
+                setting.setdefault(pair, {}).setdefault(layer, []).append(column)
+        entries: list[tuple[int, int, float]] = []
+        count = 0
+        for (decision, _), by_layer in setting.items():
+            first, *others = deciding[decision]
+            for layer in others:
+                entries += [(count, column, 1.0) for column in by_layer.get(layer, [])]
+                entries += [(count, column, -1.0) for column in by_layer.get(first, [])]
+                count += 1
+        rows_of, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
+        matrix = csr_array((values, (rows_of, columns)), shape=(count, len(self.columns)))
+        return [LinearConstraint(matrix, 0, 0)] if count else []
 
     def _chosen(self, x: NDArray[np.float64]) -> tuple[int, ...]:
         chosen = [0] * len(self.problem.layers)
@@ -280,7 +320,8 @@ class _Program:
 
 
 def _unbeaten(problem: Problem, layer: int) -> list[int]:
-    """Choices that no other choice of the layer beats in every measure, nor an earlier one equals."""
+    """Choices that no other one of the layer that sets the same beats in every measure, nor an earlier one equals."""
+    rows_set = problem.settings[layer] if problem.settings else ((),) * len(problem.choices[layer])
     costs = [tuple(rows[layer][index] for rows in problem.amounts.values()) for index in range(len(problem.choices[layer]))]
     return [
         index
@@ -288,7 +329,7 @@ def _unbeaten(problem: Problem, layer: int) -> list[int]:
         if not any(
             all(a <= b for a, b in zip(other, cost, strict=True)) and (other != cost or place < index)
             for place, other in enumerate(costs)
-            if place != index
+            if place != index and rows_set[place] == rows_set[index]
         )
     ]
 

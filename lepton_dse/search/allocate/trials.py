@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from lepton_dse.bundle import Bundle
@@ -14,12 +14,15 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.plan import CostReport
 from lepton_dse.reference import engine, fast
-from lepton_dse.search.allocate.choice import Choice, Layer, Pruned
+from lepton_dse.reference.metrics.protocol import MetricLike
+from lepton_dse.search.allocate.channels import Widths
+from lepton_dse.search.allocate.choice import Pruned
 from lepton_dse.search.allocate.problem import Measure
 from lepton_dse.search.allocate.score import Scored, Scorer, scoring_graph
 from lepton_dse.search.allocate.solve import Solution
+from lepton_dse.search.allocate.space import Space
 from lepton_dse.search.sensitivity import Sensitivities
-from lepton_dse.sim.mixed import Prices, mixed_cost
+from lepton_dse.sim.mixed import mixed_cost
 from lepton_dse.targets import AnyTarget
 
 __all__ = ["Budgets", "Round", "Trials"]
@@ -32,7 +35,8 @@ class Budgets:
     Parameters
     ----------
     loss_points : float, optional
-        Top-1 accuracy (without labels: agreement with the float network) lost against the float network, in points, as measured.
+        Of the metric, lost against the float network, in points, as measured: of top-1 accuracy (without labels: of agreement
+        with the float network) where no metric is chosen.
     divergence : float, optional
         From the float network's scores, in nats (of networks that are no classifiers: relative squared error), as measured.
     latency_s, energy_j : float, optional
@@ -95,30 +99,27 @@ class Trials:
     calibration: Dataset
     judged: Dataset
     target: AnyTarget
-    prices: Prices
+    batch: int
     found: Sensitivities
-    offers: Sequence[Sequence[Choice]]
+    space: Space
+    widths: Widths | None
+    lost: Mapping[tuple[int, int], Scored]
     budgets: Budgets
     progress: Callable[[str], None]
+    metric: MetricLike | None = None
     rounds: list[Round] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._scored = scoring_graph(self.graph)
-        self._scorer = Scorer(self._scored, self.judged)
-        self._pruned = Pruned(self.graph)
+        self._scorer = Scorer(scoring_graph(self.graph), self.judged, self.metric)
         self._known: dict[tuple[int, ...], tuple[Scored, CostReport]] = {}
 
-    def picks(self, chosen: Sequence[int]) -> list[tuple[Layer, Choice]]:
-        """Each layer with its choice."""
-        offers = zip(self.found.layers, self.offers, chosen, strict=True)
-        return [(layer, offer[index]) for layer, offer, index in offers]
-
-    def quantized(self, graph: Graph, chosen: Sequence[int]) -> tuple[Graph, Recipe, Bundle]:
-        """A float graph with an allocation's zeros, its recipe and its bundle."""
-        overrides, constants = dict(self.recipe.overrides), {}
-        for layer, choice in self.picks(chosen):
+    def quantized(self, chosen: Sequence[int]) -> tuple[Graph, Recipe, Bundle]:
+        """The float graph of an allocation, with its widths and zeros, its recipe and its bundle."""
+        graph = self.graph if self.widths is None else self.widths.graph(self.space.widths(chosen))
+        pruned, overrides, constants = Pruned(graph), dict(self.recipe.overrides), {}
+        for layer, choice in self.space.picks(chosen):
             overrides.update(dict.fromkeys(layer.ops, choice.precision))
-            weights = self._pruned.weights(layer, choice)
+            weights = pruned.weights(layer, choice)
             if choice.ratio and weights is not None:
                 constants[layer.weights] = weights
         graph = graph.with_constants(constants) if constants else graph
@@ -130,10 +131,11 @@ class Trials:
         chosen = solution.chosen
         if chosen not in self._known:
             self.progress(f"measuring allocation {len(self._known) + 1}")
-            bundle = self.quantized(self._scored, chosen)[2]
+            graph, recipe, whole = self.quantized(chosen)
+            ends = scoring_graph(graph)
+            bundle = whole if ends is graph else quantize(ends, recipe, self.calibration)[0]
             outputs = engine.run(lower_bundle(bundle), self.judged.x, evaluate=fast.evaluate)
-            whole = bundle if self._scored is self.graph else self.quantized(self.graph, chosen)[2]
-            cost = mixed_cost(whole, self.target, batch=self.prices.batch, prices=self.prices)
+            cost = mixed_cost(whole, self.target, batch=self.batch, default=self.recipe.precision)
             self._known[chosen] = self._scorer.score(outputs[bundle.graph.outputs[0]]), cost
         measured, cost = self._known[chosen]
         held = {Measure.LATENCY: cost.latency_s, Measure.ENERGY: cost.energy_j}
@@ -159,7 +161,7 @@ class Trials:
         base = self.found.baseline
         if self.budgets.loss_points is None:
             return max(self.most() - base.divergence.value, 0.0)
-        entries = self.found.entries.values()
+        entries = [*self.found.entries.values(), *self.lost.values()]
         added = math.fsum(max(entry.divergence.value - base.divergence.value, 0.0) for entry in entries)
         lost = math.fsum(max(entry.loss.value - base.loss.value, 0.0) for entry in entries)
         room = max(self.most() - max(base.loss.value, 0.0), 0.0)
