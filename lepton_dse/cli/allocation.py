@@ -35,6 +35,7 @@ class AllocateArguments:
     energy_j: float | None
     bytes: float | None
     bits: float | None
+    metric: str | None
     rounding: str
 
 
@@ -54,6 +55,7 @@ def allocate(asked: AllocateArguments, *, as_json: bool) -> bool:
             energy_j=asked.energy_j,
             bytes=asked.bytes,
             bits=asked.bits,
+            metric=asked.metric,
             rounding=asked.rounding,
             progress=step,
         )

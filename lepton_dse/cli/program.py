@@ -126,6 +126,7 @@ def allocate(
     channels: Annotated[list[float] | None, typer.Option(help="Share of channels that may leave; may be repeated.")] = None,
     minimize: Annotated[str, typer.Option(help="loss, latency, energy, bytes or bits.")] = "latency",
     loss_points: Annotated[float | None, typer.Option(help="Budget: accuracy lost, in points, as measured.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What is lost: top1, top5, auc, cosine ...; top1 by default.")] = None,
     latency: Annotated[float | None, typer.Option(help="Budget: seconds.")] = None,
     energy: Annotated[float | None, typer.Option(help="Budget: joules.")] = None,
     size: Annotated[float | None, typer.Option("--bytes", help="Budget: bytes of the weights.")] = None,
@@ -138,7 +139,8 @@ def allocate(
 
     choices = choice or ["int8", "w4a8"]
     budgets = (loss_points, latency, energy, size, bits)
-    request = allocation.AllocateArguments(model, target, data, output, choices, channels or [], minimize, *budgets, rounding)
+    wanted = (choices, channels or [], minimize, *budgets, metric, rounding)
+    request = allocation.AllocateArguments(model, target, data, output, *wanted)
     _finish(allocation.allocate(request, as_json=json))
 
 
