@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compression
 import networks
 import numpy as np
 import onnx
@@ -92,6 +93,9 @@ def commands(repetitions: int) -> list[Row]:
     return found
 
 
+PARTS = (reference, search, tiling.rows, systolic.rows, simulation.rows, compression.rows, commands)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the figures there")
@@ -101,9 +105,7 @@ def main() -> None:
     table = Table(title=f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}; best of {repetitions} or more")
     for heading in ("what", "on", "figure", "unit"):
         table.add_column(heading, justify="right" if heading == "figure" else "left")
-    figures = [
-        row for part in (reference, search, tiling.rows, systolic.rows, simulation.rows, commands) for row in part(repetitions)
-    ]
+    figures = [row for part in PARTS for row in part(repetitions)]
     for row in figures:
         table.add_row(row.what, row.where, f"{row.value:,.3g}" if row.value < 1000 else f"{row.value:,.0f}", row.unit)
     Console(width=None if sys.stdout.isatty() else 150).print(table)
