@@ -91,8 +91,8 @@ def main() -> None:
     mixed = ld.quantize(graph, "w4a8", calibration, overrides=wide, rounding="gptq", correct_bias=True)
     add(f"mixed, {len(wide)} of {len(weights_of(graph))} layers with 8", mixed)
     if asked.train:
-        made, rate = time.monotonic(), 1e-4
-        schedule = ld.Schedule(epochs=asked.epochs, rate=rate, batch=8, mix=1.0)
+        made = time.monotonic()
+        schedule = ld.Schedule(epochs=asked.epochs, rate=1e-4, batch=8, temperature=2.0, mix=1.0)
         mixed = ld.distil(mixed, graph, pictures.calibrate, schedule, progress=console.print)
         add("mixed, distilled", mixed)
     console.print(table)

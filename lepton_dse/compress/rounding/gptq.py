@@ -21,8 +21,13 @@ from lepton_dse.jit import kernel, parallel_kernel, prange
 
 __all__ = ["DAMPING", "ROUNDING", "gptq", "regularised"]
 
-DAMPING = 0.01
-"""Added to H's diagonal, as a share of its mean; pulls weights that few samples pin down toward their own value."""
+DAMPING = 0.3
+"""Added to H's diagonal, as a share of its mean; pulls weights that few samples pin down toward their own value.
+
+The paper's 0.01 suits language models with more samples than weights a row. Chosen of 0.01, 0.1, 0.3 and 1 on images that are not
+scored: LeNet-300-100 at w4a8 kept 90.2% of them with 0.3 and 89.9% with 0.01, LeNet-5 at w3a8 92.1% and 91.9%; the scores of an
+EfficientNet-Lite0 calibrated on 64 pictures had a cosine of 0.971 and 0.962 to the float network's.
+"""
 
 _WORTH_THREADS = 1 << 20  # updates; the threads of a smaller walk take longer to meet than to work
 
