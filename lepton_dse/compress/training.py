@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from lepton_dse.bundle import Bundle
@@ -26,6 +26,7 @@ def fine_tune(
     keep_zeros: bool = True,
     learn_scales: bool = True,
     codebooks: Mapping[str, Codebook] | None = None,
+    layers: Collection[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Model:
     """Train a model's weights, biases and scales a little further.
@@ -45,6 +46,9 @@ def fine_tune(
         Scales of a bundle are trained as well.
     codebooks : mapping of str to Codebook, optional
         Shared weights move together.
+    layers : collection of str, optional
+        Operations to train; all by default. Without blending, what comes before the first of them is computed once and held: one
+        value of each tensor that the trained part reads, for every sample.
     progress : callable
         Told epoch and loss.
 
@@ -58,7 +62,7 @@ def fine_tune(
     InvalidDataError
         If there are neither labels nor a teacher, or labels lie outside the network's classes.
     LeptonError
-        If the loss is no longer finite.
+        If the loss is no longer finite, or `layers` names an operation without weights.
     MissingToolError
         If PyTorch is not installed.
     """
@@ -74,6 +78,7 @@ def fine_tune(
         keep_zeros=keep_zeros,
         learn_scales=learn_scales,
         codebooks=codebooks,
+        layers=layers,
         progress=progress,
     )
 
@@ -84,6 +89,7 @@ def distil(
     data: Dataset,
     schedule: Schedule | None = None,
     *,
+    layers: Collection[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Model:
     """Train a network, or what compression left of one, to give a teacher's scores; see :func:`fine_tune`.
@@ -96,6 +102,8 @@ def distil(
     data : Dataset
         Samples; labels count as far as the schedule's mix says, and need not be there.
     schedule : Schedule, optional
+    layers : collection of str, optional
+        Operations to train; all by default.
     progress : callable
         Told epoch and loss.
 
@@ -104,4 +112,4 @@ def distil(
     Graph or Bundle
         As the student.
     """
-    return fine_tune(student, data, schedule, teacher=teacher, progress=progress)
+    return fine_tune(student, data, schedule, teacher=teacher, layers=layers, progress=progress)

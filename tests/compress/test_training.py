@@ -182,6 +182,45 @@ def test_shared_weights_stay_shared_and_zeros_zero() -> None:
         reread(chain(5), books)
 
 
+@settings(max_examples=40)
+@given(graphs(branches=True), st.data())
+def test_a_part_is_trained_behind_what_is_computed_once(graph: Graph, data: st.DataObject) -> None:
+    able = [op.name for op in graph.ops if isinstance(op.attributes, ops.Conv | ops.MatMul | ops.Affine)]
+    layers = data.draw(st.sets(st.sampled_from(able))) if able else set()
+    x = np.random.default_rng(5).normal(0, 1, (3, *graph.tensors[graph.inputs[0]].shape[1:])).astype(np.float32)
+    part = TrainableGraph(graph, layers=layers)
+    assert np.array_equal(forward(part, x), forward(TrainableGraph(graph), x))
+    with torch.no_grad():
+        before = part.before(torch.tensor(x))
+        for parameter in part.parameters():
+            parameter += 1.0
+        assert all(torch.equal(value, part.before(torch.tensor(x))[name]) for name, value in before.items())
+        changed = part.to_model()
+        assert isinstance(changed, Graph)
+        assert np.array_equal(forward(part, x), forward(TrainableGraph(changed), x))
+    own = {name for op in graph.ops if op.name in layers for name in op.inputs[1:]}
+    assert {name for name in graph.constants if not np.array_equal(graph.constants[name], changed.constants[name])} <= own
+
+
+def test_layers_that_are_not_trained_stay_as_they_are() -> None:
+    data = labelled()
+    student = ld.quantize(chain(2), "w4a8", data)
+    last = [op for op in student.graph.ops if isinstance(op.attributes, ops.MatMul)][-1]
+    after = ld.fine_tune(student, data, ld.Schedule(epochs=6, rate=1e-2, batch=32), layers=[last.name])
+    own = set(last.inputs[1:])
+    assert {
+        name for name, value in student.graph.constants.items() if not np.array_equal(value, after.graph.constants[name])
+    } == own
+    changed = {name for name, scale in student.scales.items() if after.scales[name] != scale}
+    assert changed == {last.inputs[1]}
+    assert ld.accuracy(after, data).value > ld.accuracy(student, data).value + 0.05
+    blended = ld.fine_tune(student, data, ld.Schedule(epochs=1, blend=0.3), layers=[last.name])
+    assert not np.array_equal(blended.graph.constants[last.inputs[1]], student.graph.constants[last.inputs[1]])
+    assert ld.fine_tune(student, data, layers=[]).digest == student.digest
+    with pytest.raises(LeptonError, match="no operation with weights"):
+        ld.fine_tune(student, data, layers=["nothing"])
+
+
 def test_without_epochs_nothing_changes() -> None:
     graph = chain(2)
     assert ld.fine_tune(graph, labelled(), ld.Schedule(epochs=0)).digest == graph.digest

@@ -29,6 +29,8 @@ def fake_quantize(x: Tensor, beta: Tensor, zero: int, low: float, high: float) -
     "Learned Step Size Quantization", ICLR 2020).
     """
     ratio = x / beta
+    if not torch.is_grad_enabled():
+        return ratio.clamp_(low - zero, high - zero).round_().mul_(beta)
     clamped = torch.clamp(ratio, low - zero, high - zero)
     return straight_through(clamped, torch.round(clamped)) * beta
 
@@ -146,15 +148,14 @@ def _softmax(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _pad(x: Tensor, begin: tuple[int, ...], end: tuple[int, ...], mode: ops.PadMode, value: float) -> Tensor:
+    if mode is ops.PadMode.CONSTANT:
+        pairs = list(zip(begin, end, strict=True))
+        return functional.pad(x, list(itertools.chain.from_iterable(reversed(pairs))), value=value)
     for axis, (before, after) in enumerate(zip(begin, end, strict=True)):
         extent = x.shape[axis]
         places = torch.arange(-max(before, 0), extent + max(after, 0))
         mirrored = extent - 1 - (places.abs() - (extent - 1)).abs()
-        inside = mirrored if mode is ops.PadMode.REFLECT else places.clamp(0, extent - 1)
-        grown = x.index_select(axis, inside)
-        if mode is ops.PadMode.CONSTANT:
-            outside = ((places < 0) | (places >= extent)).reshape([-1 if index == axis else 1 for index in range(x.ndim)])
-            grown = torch.where(outside, torch.full_like(grown, value), grown)
+        grown = x.index_select(axis, mirrored if mode is ops.PadMode.REFLECT else places.clamp(0, extent - 1))
         crop = [slice(None)] * x.ndim
         crop[axis] = slice(max(-before, 0), len(places) - max(-after, 0))
         x = grown[tuple(crop)]

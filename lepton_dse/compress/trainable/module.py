@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from lepton_dse.bundle import Bundle, Scale
 from lepton_dse.compress.codebook import Codebook
 from lepton_dse.compress.groups import stored_scale
 from lepton_dse.compress.trainable.functions import apply, fake_quantize, straight_through
-from lepton_dse.errors import InvalidModelError
+from lepton_dse.errors import InvalidModelError, LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
@@ -45,6 +46,9 @@ class TrainableGraph(nn.Module):
     codebooks : mapping of str to Codebook, optional
         By name of the weights: their values are entries of the codebook, and the entries are what is trained; an entry of zero
         stays zero.
+    layers : collection of str, optional
+        Operations whose weights, biases and scales are trained; all by default. Scales that an operation in front of the first of
+        them has a part in stay as they are, so that what comes before is computed once (:meth:`before`).
 
     Attributes
     ----------
@@ -61,6 +65,7 @@ class TrainableGraph(nn.Module):
         keep_zeros: bool = True,
         learn_scales: bool = False,
         codebooks: Mapping[str, Codebook] | None = None,
+        layers: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -72,13 +77,29 @@ class TrainableGraph(nn.Module):
         self.entries: dict[str, torch.Tensor] = {}
         self.constants = {name: torch.tensor(np.array(value)) for name, value in self.graph.constants.items()}
         self._batched: dict[int, Graph] = {}
+        able = {op.name for op in self.graph.ops if isinstance(op.attributes, _TRAINED)}
+        if layers is not None and not able.issuperset(layers):
+            unknown = ", ".join(sorted(set(layers) - able))
+            raise LeptonError("no operation with weights", where=unknown, fix="'lepton inspect' lists the names")
+        self._after = frozenset(op.name for op in self.graph.ops) if layers is None else self._following(layers)
         for op in self.graph.ops:
-            if isinstance(op.attributes, _TRAINED):
+            if op.name in (able if layers is None else layers):
                 for name in op.inputs[1:]:
                     if name in self.constants and name not in self.parameters_by_name:
                         self._add(name, keep_zeros=keep_zeros, codebook=(codebooks or {}).get(name))
         if learn_scales:
             self._add_scales()
+
+    def _following(self, layers: Collection[str]) -> frozenset[str]:
+        """Operations whose results change with the layers'; one that shares a trained constant follows itself."""
+        trained = {name for op in self.graph.ops if op.name in layers for name in op.inputs[1:] if name in self.constants}
+        made: set[str] = set()
+        after = set()
+        for op in self.graph.ops:
+            if not made.isdisjoint(op.inputs) or not trained.isdisjoint(op.inputs):
+                made.add(op.output)
+                after.add(op.name)
+        return frozenset(after)
 
     def _add(self, name: str, *, keep_zeros: bool, codebook: Codebook | None) -> None:
         value = self.constants[name].to(torch.float32)
@@ -94,8 +115,14 @@ class TrainableGraph(nn.Module):
 
     def _add_scales(self) -> None:
         shared: dict[Scale, nn.Parameter] = {}
+        made = {op.output for op in self.graph.ops if op.name in self._after}
+        free = made if len(self._after) < len(self.graph.ops) else {*made, *self.graph.inputs}
+        fixed = {self.scales[name] for name in self.scales.keys() - self.constants.keys() - free}
         for name, scale in self.scales.items():
             if scale.params.group is not None or scale.format.is_float:
+                continue
+            frozen = name not in self.parameters_by_name if name in self.constants else scale in fixed
+            if frozen:
                 continue
             if name in self.constants or scale not in shared:
                 parameter = nn.Parameter(torch.tensor(scale.params.beta))
@@ -110,9 +137,7 @@ class TrainableGraph(nn.Module):
 
     def value(self, name: str) -> torch.Tensor:
         """A constant as the network uses it: shared, masked and rounded."""
-        if name not in self.parameters_by_name:
-            return self.constants[name]
-        value = self._constrained(name)
+        value = self._constrained(name) if name in self.parameters_by_name else self.constants[name]
         scale = self.scales.get(name)
         if scale is None:
             return value
@@ -175,24 +200,47 @@ class TrainableGraph(nn.Module):
         ----------
         x : Tensor of float32, shape (N, ...)
         """
-        scores = scores_of(self.graph)
-        graph = self._batched.setdefault(len(x), self.graph.with_batch(len(x)))
-        if len(graph.inputs) != 1:
-            raise InvalidModelError(f"{len(graph.inputs)} inputs cannot be trained", where=graph.name, fix="use one input")
-        values: dict[str, torch.Tensor] = {graph.inputs[0]: self.stored(graph.inputs[0], x)}
-        remaining = {name: len(graph.consumers(name)) for name in graph.tensors}
-        for op in graph.ops:
+        return self.after(self.before(x))
+
+    def before(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the trained part reads, by tensor, each of shape (N, ...): no training changes it."""
+        graph = self._of(len(x))
+        if len(self._after) == len(graph.ops):
+            return {graph.inputs[0]: x}
+        inside = [op for op in graph.ops if op.name not in self._after]
+        read = {name for op in graph.ops if op.name in self._after for name in op.inputs} | {scores_of(self.graph)}
+        made = {graph.inputs[0], *(op.output for op in inside)}
+        with torch.no_grad():
+            return self._run(inside, {graph.inputs[0]: x}, sorted(read & made))
+
+    def after(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Scores from what :meth:`before` gave, or a part of its samples."""
+        count, scores = len(next(iter(values.values()))), scores_of(self.graph)
+        inside = [op for op in self._of(count).ops if op.name in self._after]
+        return self._run(inside, values, [scores])[scores].reshape(count, -1)
+
+    def _of(self, count: int) -> Graph:
+        if len(self.graph.inputs) != 1:
+            found = f"{len(self.graph.inputs)} inputs cannot be trained"
+            raise InvalidModelError(found, where=self.graph.name, fix="use one input")
+        return self._batched.setdefault(count, self.graph.with_batch(count))
+
+    def _run(self, inside: Sequence[Op], given: Mapping[str, torch.Tensor], wanted: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Some operations in order; every tensor is let go after its last reader."""
+        values = {name: self.stored(name, value) if name in self.graph.inputs else value for name, value in given.items()}
+        remaining = Counter(name for op in inside for name in dict.fromkeys(op.inputs)) + Counter(wanted)
+        for op in inside:
+            if all(name in values for name in wanted):
+                break
             operands = [values[name] if name in values else self.value(name) for name in op.inputs]
             if len(operands) > 2:
                 operands[2] = self._accumulated(op, operands[2])
             values[op.output] = self.stored(op.output, apply(op, operands))
-            if op.output == scores:
-                break
-            for name in op.inputs:
+            for name in dict.fromkeys(op.inputs):
                 remaining[name] -= 1
                 if remaining[name] == 0:
                     values.pop(name, None)
-        return values[scores].reshape(len(x), -1)
+        return {name: values[name] for name in wanted}
 
     # --- back to values -----------------------------------------------------------------------------------------------
 

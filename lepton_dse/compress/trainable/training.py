@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -41,6 +41,7 @@ def train(
     keep_zeros: bool,
     learn_scales: bool,
     codebooks: Mapping[str, Codebook] | None,
+    layers: Collection[str] | None,
     progress: Callable[[str], None],
 ) -> Model:
     """See :func:`lepton_dse.compress.training.fine_tune`."""
@@ -51,11 +52,14 @@ def train(
     if teacher is None and data.y is None:
         raise InvalidDataError("has no labels, and there is no teacher", where="y", fix="add labels or a teacher")
     mix = 0.0 if teacher is None else (1.0 if data.y is None else schedule.mix)
-    module = TrainableGraph(model, keep_zeros=keep_zeros, learn_scales=learn_scales, codebooks=codebooks)
+    module = TrainableGraph(model, keep_zeros=keep_zeros, learn_scales=learn_scales, codebooks=codebooks, layers=layers)
+    if not list(module.parameters()):
+        return model
     classes = math.prod(graph.tensors[scores_of(graph)].shape[1:])
     if data.y is not None and (int(data.y.min()) < 0 or int(data.y.max()) >= classes):
         raise InvalidDataError(f"labels from {data.y.min()} to {data.y.max()} for {classes} classes", where="y")
     x = torch.tensor(data.x)
+    held = {} if schedule.blend else _before(module, x, schedule.batch)
     labels = None if data.y is None else torch.tensor(data.y)
     asked = TrainableGraph(teacher) if teacher is not None and mix > 0 and schedule.blend > 0 else None
     taught = None if teacher is None or mix == 0 or asked is not None else torch.tensor(scores(teacher, data.x, schedule.batch))
@@ -75,13 +79,17 @@ def train(
         for picked in torch.split(torch.randperm(len(x), generator=order), schedule.batch):
             share = float(shares.beta(schedule.blend, schedule.blend)) if schedule.blend else 1.0
             other = picked[torch.randperm(len(picked), generator=order)] if schedule.blend else None
-            batch = x[picked] if other is None else share * x[picked] + (1 - share) * x[other]
             wanted = None if taught is None else taught[picked]
-            if asked is not None:
-                with torch.no_grad():
-                    wanted = asked(batch)
+            if other is None:
+                given = {name: value[picked] for name, value in held.items()}
+            else:
+                batch = share * x[picked] + (1 - share) * x[other]
+                given = module.before(batch)
+                if asked is not None:
+                    with torch.no_grad():
+                        wanted = asked(batch)
             optimizer.zero_grad()
-            found = module(batch)
+            found = module.after(given)
             loss = torch.zeros(())
             if labels is not None and mix < 1:
                 right = functional.cross_entropy(found, labels[picked])
@@ -99,6 +107,12 @@ def train(
         progress(f"epoch {epoch + 1} of {schedule.epochs}, loss {total / len(x):.4f}")
     result: Model = module.to_model()  # type: ignore[assignment]
     return result
+
+
+def _before(module: TrainableGraph, x: torch.Tensor, batch: int) -> dict[str, torch.Tensor]:
+    """What the trained part reads, of all samples; it is computed once."""
+    parts = [module.before(part) for part in torch.split(x, batch)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _distance(found: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:
