@@ -16,7 +16,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.quantize import dequantize, integer_bounds
 
-__all__ = ["refine"]
+__all__ = ["refine", "refined_alone"]
 
 _WALK_BYTES = 1 << 30  # both networks' live tensors
 _LEAST_PATCHES, _MOST_PATCHES, _PATCHES_OF_WEIGHT = 4096, 32768, 16
@@ -65,6 +65,47 @@ def refine(
         return _refined(graph, scales[op.inputs[1]], visited, rounding, correct_bias=correct_bias)
 
     return walk(graph, scales, x[: samples_within(graph, len(x), _WALK_BYTES)], visit)
+
+
+def refined_alone(
+    graph: Graph,
+    scales: Mapping[str, Scale],
+    x: NDArray[np.float32],
+    *,
+    rounding: Rounding,
+    correct_bias: bool = False,
+    source: Graph | None = None,
+) -> Change:
+    """Every layer's new constants as if it were the only one that is rounded: its inputs are the float network's.
+
+    Parameters
+    ----------
+    graph : Graph
+        Float graph.
+    scales : mapping of str to Scale
+        Of the weights to round.
+    x : ndarray of float32, shape (N, ...)
+        Calibration samples; as many are used as fit 1 GiB of live tensors.
+    rounding, correct_bias
+        As of :func:`refine`.
+    source : Graph, optional
+        Where the weights to round are from, for example the graph pruned; `graph` by default.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Weights, and biases where they are corrected.
+    """
+    found: Change = {}
+
+    def visit(visited: Visit) -> Change:
+        op = visited.op
+        if _refinable(graph, scales, op) and op.inputs[1] not in found:
+            found.update(_refined(source or graph, scales[op.inputs[1]], visited, rounding, correct_bias=correct_bias))
+        return {}
+
+    walk(graph, {}, x[: samples_within(graph, len(x), _WALK_BYTES)], visit)
+    return found
 
 
 def _refinable(graph: Graph, scales: Mapping[str, Scale], op: Op) -> bool:

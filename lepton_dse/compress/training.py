@@ -41,7 +41,7 @@ def fine_tune(
     teacher : Graph, optional
         Float network whose scores the model is to give (distillation).
     keep_zeros : bool
-        Pruned weights stay zero.
+        Weights of zero stay zero. In a bundle those that rounding put on zero count too: where nothing was pruned, let them move.
     learn_scales : bool
         Scales of a bundle are trained as well.
     codebooks : mapping of str to Codebook, optional
@@ -89,6 +89,7 @@ def distil(
     data: Dataset,
     schedule: Schedule | None = None,
     *,
+    keep_zeros: bool = True,
     layers: Collection[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Model:
@@ -102,6 +103,8 @@ def distil(
     data : Dataset
         Samples; labels count as far as the schedule's mix says, and need not be there.
     schedule : Schedule, optional
+    keep_zeros : bool
+        Weights of zero stay zero, whether pruning or rounding made them so; of a bundle that is not pruned, let them move.
     layers : collection of str, optional
         Operations to train; all by default.
     progress : callable
@@ -112,4 +115,4 @@ def distil(
     Graph or Bundle
         As the student.
     """
-    return fine_tune(student, data, schedule, teacher=teacher, layers=layers, progress=progress)
+    return fine_tune(student, data, schedule, teacher=teacher, keep_zeros=keep_zeros, layers=layers, progress=progress)

@@ -231,11 +231,11 @@ class _Measurement:
                 found[choice] = f"integer and float activations do not meet in one network; the recipe is {self.recipe.precision}"
                 continue
             try:
-                weights = self.pruned.weights(layer, choice)
-                if weights is None:
+                if self.pruned.weights(layer, choice) is None:
                     found[choice] = "its weights cannot be pruned this way"
                     continue
-                lowered = lower_bundle(self.variants.bundle(layer, choice, weights))
+                source = self.pruned.graph(choice) if choice.ratio else self.graph
+                lowered = lower_bundle(self.variants.bundle(layer, choice, source))
             except LeptonError as error:
                 found[choice] = str(error)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from lepton_dse.compress.prune import prune
 from lepton_dse.compress.quantize import Recipe, quantize
+from lepton_dse.compress.ranges import rounded
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
@@ -21,7 +23,7 @@ from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import CalibrationMethod
 from lepton_dse.reference import engine, fast
 from lepton_dse.search import sensitivity
-from lepton_dse.search.allocate.choice import Choice, Layer, layers_of, parse_choices
+from lepton_dse.search.allocate.choice import Choice, Layer, Pruned, layers_of, parse_choices
 from lepton_dse.search.allocate.scales import Variants
 from lepton_dse.search.allocate.score import Scorer, scoring_graph
 from lepton_dse.search.allocate.suffix import Baseline, Suffix
@@ -83,7 +85,7 @@ def test_the_changed_part_alone_gives_the_whole_bit_for_bit(end: str, held: int)
     assert len(baseline.chunks) > 1
     for layer in layers_of(graph):
         for choice in parse_choices(CHOICES):
-            lowered = lower_bundle(variants.bundle(layer, choice, graph.constants[layer.weights]))
+            lowered = lower_bundle(variants.bundle(layer, choice, graph))
             suffix = Suffix(baseline, lowered)
             parts = [suffix.scores(baseline.values(chunk, suffix.needs)) for chunk in range(len(baseline.chunks))]
             full = engine.run(lowered, data.x, evaluate=fast.evaluate)[lowered.outputs[0]]
@@ -108,11 +110,11 @@ def test_only_what_lies_behind_a_change_is_executed() -> None:
     variants = Variants(graph, INT8, data)
     baseline = Baseline(lower_bundle(variants.baseline), data.x)
     last = layers_of(graph)[-1]
-    same = Suffix(baseline, lower_bundle(variants.bundle(last, Choice.parse("int8"), graph.constants["w3"])))
-    narrow = Suffix(baseline, lower_bundle(variants.bundle(last, Choice.parse("w4a8"), graph.constants["w3"])))
+    same = Suffix(baseline, lower_bundle(variants.bundle(last, Choice.parse("int8"), graph)))
+    narrow = Suffix(baseline, lower_bundle(variants.bundle(last, Choice.parse("w4a8"), graph)))
     assert same.ops == ()
     assert set(narrow.ops) == {"last", "last.requantize", "y"}
-    coarse = Suffix(baseline, lower_bundle(variants.bundle(last, Choice.parse("w4a4"), graph.constants["w3"])))
+    coarse = Suffix(baseline, lower_bundle(variants.bundle(last, Choice.parse("w4a4"), graph)))
     assert "residual" in coarse.ops  # its result is what the last layer reads in four bits
     assert "inner" not in coarse.ops
 
@@ -131,17 +133,49 @@ def test_scales_are_those_of_the_ordinary_quantisation(
     graph, data = network(), samples(4)
     recipe = Recipe(Precision.parse(default), method=method, symmetric=symmetric)
     layer, choice = layers_of(graph)[index], Choice.parse(text)
-    bundle = Variants(graph, recipe, data).bundle(layer, choice, graph.constants[layer.weights])
+    bundle = Variants(graph, recipe, data).bundle(layer, choice, graph)
     assert lower_bundle(bundle).digest == whole(graph, recipe, layer, choice, data).digest
 
 
-@pytest.mark.parametrize("options", [{"rounding": "gptq"}, {"correct_bias": True}, {"method": CalibrationMethod.OUTPUT}])
-def test_recipes_that_choose_weights_by_their_outputs_are_carried_out_whole(options: dict[str, object]) -> None:
+def test_ranges_by_output_error_are_found_anew() -> None:
     graph, data = network(), samples(8)
-    recipe = replace(INT8, **options)
+    recipe = replace(INT8, method=CalibrationMethod.OUTPUT)
     layer, choice = layers_of(graph)[1], Choice.parse("w4a8")
-    bundle = Variants(graph, recipe, data).bundle(layer, choice, graph.constants[layer.weights])
+    bundle = Variants(graph, recipe, data).bundle(layer, choice, graph)
     assert lower_bundle(bundle).digest == whole(graph, recipe, layer, choice, data).digest
+
+
+@pytest.mark.parametrize("text", ["w4a8", "w3a8+0.5"])
+@pytest.mark.parametrize(
+    "options", [{"rounding": "gptq"}, {"rounding": "adaround", "correct_bias": True}, {"correct_bias": True}]
+)
+def test_a_layer_is_rounded_for_the_float_networks_inputs_and_the_others_stay(options: dict[str, Any], text: str) -> None:
+    """The first layer reads what the float network reads, up to the input's own format; there both ways meet."""
+    graph, data = network(), samples(40)
+    recipe = replace(INT8, **options)
+    variants, choice = Variants(graph, recipe, data), Choice.parse(text)
+    source = Pruned(graph).graph(choice) if choice.ratio else graph
+    for layer in layers_of(graph):
+        bundle = variants.bundle(layer, choice, source)
+        own = set(graph.op(layer.ops[0]).inputs[1:])
+        for name, value in variants.baseline.graph.constants.items():
+            assert name in own or np.array_equal(bundle.graph.constants[name], value)
+        weights, scale = bundle.graph.constants[layer.weights], bundle.scales[layer.weights]
+        assert scale.format == choice.precision.weights
+        if recipe.rounding != "nearest":
+            np.testing.assert_allclose(rounded(weights, scale.params, scale.format), weights, rtol=1e-6)
+    same = variants.bundle(layers_of(graph)[0], Choice.parse("int8"), graph)
+    assert same is variants.baseline
+
+
+def test_rounding_for_outputs_lowers_what_a_layer_adds() -> None:
+    graph, data = network(), samples(200)
+    plain, chosen = (
+        sensitivities(graph, data, ["w3a8"], recipe=replace(INT8, rounding=rounding), calibration=data.take(100))
+        for rounding in ("nearest", "gptq")
+    )
+    total = [sum(found.added(layer.name, Choice.parse("w3a8")) for layer in found.layers) for found in (plain, chosen)]
+    assert total[1] < total[0]
 
 
 def test_figures_are_those_of_whole_networks() -> None:
