@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from lepton_dse.search.tiling import Hierarchy as Hierarchy
     from lepton_dse.search.tiling import Level as Level
     from lepton_dse.search.tiling import NetworkTiles as NetworkTiles
+    from lepton_dse.study import Space as Space
+    from lepton_dse.study import Study as Study
+    from lepton_dse.study import Sweep as Sweep
     from lepton_dse.targets import load_target as load_target
     from lepton_dse.targets import target_names as target_names
     from lepton_dse.targets import with_numbers as with_numbers
@@ -73,6 +76,9 @@ _HOMES = {
     "Plan": "lepton_dse.plan:Plan",
     "PlannedModel": "lepton_dse.flow:PlannedModel",
     "Schedule": "lepton_dse.compress.trainable.schedule:Schedule",
+    "Space": "lepton_dse.study:Space",
+    "Study": "lepton_dse.study:Study",
+    "Sweep": "lepton_dse.study:Sweep",
     "Verification": "lepton_dse.flow:Verification",
     "accuracy": "lepton_dse.flow:accuracy",
     "allocate": "lepton_dse.flow:allocate",

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["out", "print_json", "progress"]
+__all__ = ["Rate", "out", "print_json", "progress"]
 
 _PIPE_WIDTH = 150  # tables that go to a file or a pipe are not folded to an unknown terminal
 
@@ -38,7 +38,7 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, allow_nan=False))
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
     """Steps a second, or seconds a step where they are slower than that."""
 
     def render(self, task: Task) -> Text:
@@ -60,7 +60,7 @@ def progress(total: int | None = None) -> Iterator[Callable[[str], None]]:
     """
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if total is not None:
-        columns += [BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        columns += [BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)

@@ -145,6 +145,26 @@ def allocate(
 
 
 @app.command()
+def study(
+    path: Annotated[Path | None, typer.Argument(metavar="STUDY.toml", help="What to search.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="The study's folder.", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; one a core by default, 0 for this one alone.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what the folder holds.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of STUDY.toml.")] = False,
+    json: Json = False,
+) -> None:
+    """Search hardware and compression together, and measure the Pareto front."""
+    from lepton_dse.cli import study as command
+
+    if schema:
+        command.print_schema()
+        return
+    code = command.study(path, output, workers=workers, resume=resume, as_json=json)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def explain(plan: PlanFile) -> None:
     """Say why a plan is as it is: what binds, and what the next lever would give."""
     from lepton_dse.cli import planning

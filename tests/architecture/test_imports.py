@@ -26,7 +26,7 @@ FLOORS = [
     {"verify"},
     {"search"},
     {"flow"},
-    {"validate"},
+    {"study", "validate"},
     {"report"},
     {"__init__", "testing", "demo"},
     {"cli"},

@@ -193,7 +193,7 @@ def test_a_part_is_trained_behind_what_is_computed_once(graph: Graph, data: st.D
     with torch.no_grad():
         before = part.before(torch.tensor(x))
         for parameter in part.parameters():
-            parameter += 1.0
+            parameter.add_(1.0)
         assert all(torch.equal(value, part.before(torch.tensor(x))[name]) for name, value in before.items())
         changed = part.to_model()
         assert isinstance(changed, Graph)

@@ -1,0 +1,233 @@
+"""A study: everything that may be chosen, searched at once, and a front whose every member was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from lepton_dse.data import Dataset
+from lepton_dse.errors import InvalidDataError, LeptonError
+from lepton_dse.files import read_text
+from lepton_dse.importers import load_model
+from lepton_dse.ir.graph import Graph
+from lepton_dse.plan import explain_validation
+from lepton_dse.reference.metrics.protocol import metric_named
+from lepton_dse.study.executing import Here, Runner, one_thread_each, process_pool
+from lepton_dse.study.objectives import MEASURED, Constraint, Objective, figures_of
+from lepton_dse.study.run import Found, Row, Run, Step
+from lepton_dse.study.settings import Settings, read_study
+from lepton_dse.study.space import Space
+from lepton_dse.study.state import StudyFolder
+from lepton_dse.study.work import Inputs, write_inputs
+from lepton_dse.targets import AnyTarget, load_target
+
+__all__ = ["Study"]
+
+
+class Study:
+    """Searches hardware and compression together.
+
+    Parameters
+    ----------
+    model : Graph, str or Path
+        A float network, or its file.
+    space : Space
+    folder : str or Path
+        Where the study keeps what it finds; it can be resumed from there.
+    data : Dataset, str or Path, optional
+        Of a split that choices may be made on; needed where an objective or a constraint is measured.
+    root : str or Path
+        The folder at which paths of hardware models start.
+    **options
+        Fields of :class:`~lepton_dse.study.settings.Settings`: minimize, subject_to, samples, seed ...
+
+    Raises
+    ------
+    LeptonError
+        For wrong arguments, unknown targets, or missing data.
+
+    Examples
+    --------
+    >>> space = ld.Space(targets=["nvidia-t4", "google-tpu-v1"], formats=["float16", "int8"])
+    >>> study = ld.Study("model.onnx", space, folder="out", minimize=["latency_s", "energy_j"]).run()
+    >>> study.best("energy_j", ["latency_s <= 1e-3"])
+    """
+
+    def __init__(
+        self,
+        model: Graph | str | Path,
+        space: Space,
+        *,
+        folder: str | Path,
+        data: Dataset | str | Path | None = None,
+        root: str | Path = ".",
+        **options: Any,
+    ) -> None:
+        try:
+            self.settings = Settings(space=space, **options)
+        except ValidationError as error:
+            raise LeptonError(explain_validation(error), where="Study", fix="see the fields of Settings") from error
+        self.graph = model if isinstance(model, Graph) else load_model(model)
+        self.folder = Path(folder)
+        self.found: Found | None = None
+        self._toml = ""
+        self._targets = {sweep.target: _target(sweep.target, Path(root)) for sweep in space.targets}
+        for sweep in space.targets:
+            known = dict(self._targets[sweep.target].quantities())
+            for path in sweep.numbers:
+                if path not in known:
+                    fix = f"'lepton targets {sweep.target}' lists them"
+                    raise LeptonError(f"no number '{path}'", where=sweep.target, fix=fix)
+        self._data = self._chosen(Dataset.read(data) if isinstance(data, str | Path) else data)
+
+    @classmethod
+    def read(cls, path: str | Path, folder: str | Path) -> Study:
+        """A study from its TOML file.
+
+        Raises
+        ------
+        LeptonError
+            If the file is wrong; the message names file, line and key.
+        """
+        path = Path(path)
+        asked = read_study(path)
+        options = {name: getattr(asked, name) for name in Settings.model_fields if name != "space"}
+        data = None if asked.data is None else path.parent / asked.data
+        study = cls(path.parent / asked.model, asked.space, folder=folder, data=data, root=path.parent, **options)
+        study._toml = read_text(path)
+        return study
+
+    def run(
+        self,
+        executor: Executor | Callable[[], Executor] | None = None,
+        *,
+        workers: int | None = None,
+        resume: bool = False,
+        progress: Callable[[Step], None] = lambda step: None,
+    ) -> Study:
+        """Search, and measure the front.
+
+        The result does not depend on the executor or on how many workers there are.
+
+        Parameters
+        ----------
+        executor : Executor or callable, optional
+            Any executor, or a function that makes one: only such a one can be replaced when its workers are lost.
+        workers : int, optional
+            Processes of the default executor; one a core where nothing is said, and 0 to compute in this process.
+        resume : bool
+            Go on with what the folder holds.
+        progress : callable
+            Told how far the study is.
+
+        Returns
+        -------
+        Study
+            Itself, with :attr:`found` and :attr:`front`.
+
+        Raises
+        ------
+        LeptonError
+            If the folder cannot be used, or worker processes cannot start.
+        """
+        if workers is not None and workers < 0:
+            raise LeptonError(f"{workers} workers", fix="use 0 or more")
+        if executor is None:
+            count = os.cpu_count() or 1 if workers is None else workers
+            executor = process_pool(count) if count else Here
+        asked = {
+            "settings": self.settings.model_dump(mode="json"),
+            "model_digest": self.graph.digest,
+            "data_digest": None if self._data is None else _data_digest(self._data),
+            "targets_digest": _digest(*(target.digest for target in self._targets.values())),
+        }
+        samples = 0 if self._data is None else len(self._data)
+        with StudyFolder(self.folder, asked, self._toml, resume=resume) as state, _interrupts() as stop:
+            inputs = self._inputs(asked)
+            with one_thread_each(), Runner(executor) as runner:
+                self.found = Run(self.settings, state, runner, inputs, samples, progress, stop).result()
+        return self
+
+    @property
+    def front(self) -> tuple[Row, ...]:
+        """The front, by the first objective."""
+        if self.found is None:
+            raise LeptonError("the study has not run", where=str(self.folder), fix="call run first")
+        return self.found.front
+
+    def best(self, objective: str, subject_to: Sequence[str] = ()) -> Row | None:
+        """The member of the front that is best in one figure and keeps constraints; None where there is none."""
+        chosen, bounds = Objective(objective), [Constraint.parse(text) for text in subject_to]
+        rows = [row for row in self.front if not any(bound.broken(row.figures) for bound in bounds)]
+        known = [(value, row) for row in rows if (value := chosen.value(row.figures)) is not None]
+        return min(known, key=lambda entry: entry[0])[1] if known else None
+
+    def _chosen(self, data: Dataset | None) -> Dataset | None:
+        """The samples that are used, in seeded order; without any where nothing uses them."""
+        settings = self.settings
+        if not settings.measures:
+            if settings.fpga == "bound" or data is None:
+                return None
+        else:
+            metric = metric_named(settings.metric)
+            if data is None or (metric.labels and data.y is None):
+                what = "labelled data" if metric.labels else "data"
+                asked = figures_of(settings.objectives, settings.constraints)
+                named = next(figure for figure in asked if figure in MEASURED)
+                raise InvalidDataError(f"'{named}' needs {what}", where="data", fix="give an .npz file with x and y")
+        order = np.random.default_rng(settings.seed).permutation(len(data))
+        used = order[: max(settings.samples or len(data), settings.calibration)]
+        return Dataset(data.x[used], None if data.y is None else data.y[used])
+
+    def _inputs(self, asked: dict[str, Any]) -> Inputs:
+        parts = (asked["model_digest"], asked["data_digest"] or "", asked["targets_digest"])
+        folder = self.folder.resolve() / "inputs" / _digest(*parts)[:24]
+        write_inputs(folder, self.graph, self._data, self._targets)
+        settings = self.settings
+        return Inputs(str(folder), settings.fpga, settings.metric, settings.calibration, settings.seed)
+
+
+def _target(name: str, root: Path) -> AnyTarget:
+    return load_target(root / name if name.endswith(".toml") else name)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _data_digest(data: Dataset) -> str:
+    hasher = hashlib.sha256(repr((data.x.shape, data.y is None)).encode())
+    hasher.update(np.ascontiguousarray(data.x, "<f4").data)
+    if data.y is not None:
+        hasher.update(np.ascontiguousarray(data.y, "<i8").data)
+    return hasher.hexdigest()
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that the first interrupt sets; the second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

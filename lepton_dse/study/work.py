@@ -1,0 +1,332 @@
+"""What is computed for a study: the cost of candidates and the accuracy of variants. It runs in workers, which keep no state.
+
+A task says all that it needs; model, data and hardware models are read from files that are named by their digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from lepton_dse import flow
+from lepton_dse.bundle import Bundle
+from lepton_dse.compress.prune import prune
+from lepton_dse.data import Dataset, Interval
+from lepton_dse.errors import LeptonError
+from lepton_dse.files import read_text, write_bytes
+from lepton_dse.ir.graph import Graph, LoweredGraph
+from lepton_dse.ir.semantics import evaluate
+from lepton_dse.ir.serialize import graph_to_files, read_graph
+from lepton_dse.lower import lower_bundle
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.numerics.quantize import dequantize
+from lepton_dse.plan import CostReport
+from lepton_dse.reference import fast
+from lepton_dse.reference.accuracy import before_argmax, ends_with_softmax
+from lepton_dse.reference.engine import run
+from lepton_dse.reference.metrics.protocol import Metric, Outputs, metric_named
+from lepton_dse.sim.report import stored_format
+from lepton_dse.study.objectives import MEASURED
+from lepton_dse.study.space import Candidate, Hardware, Variant
+from lepton_dse.targets import AnyTarget, FpgaTarget, target_from_json, target_to_json, with_numbers
+
+__all__ = ["Inputs", "MeasureTask", "Measured", "PriceTask", "Priced", "Task", "execute", "shaped", "write_inputs"]
+
+_DATA_FILE = "data.safetensors"
+_TARGETS_FILE = "targets.json"
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The cost of a candidate.
+
+    Parameters
+    ----------
+    figures : dict of str to float or None
+        By name, those that need no data.
+    evidence : str
+        How the latency is known.
+    band_pct : float, optional
+        Mean error of the suite that holds it.
+    why : str
+        What does not fit; empty where everything does.
+    failed : bool
+        Whether it could not be priced at all.
+    """
+
+    figures: dict[str, float | None]
+    evidence: str = ""
+    band_pct: float | None = None
+    why: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The accuracy of a variant.
+
+    Parameters
+    ----------
+    accuracy, loss : Interval, optional
+        The metric, and the points of it that are lost against the float network on the same samples; None where the variant could
+        not be made.
+    why : str
+        Why it could not.
+    """
+
+    accuracy: Interval | None
+    loss: Interval | None = None
+    why: str = ""
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """The figures that need data."""
+        if self.accuracy is None or self.loss is None:
+            return dict.fromkeys(MEASURED)
+        return {"accuracy": self.accuracy.value, "loss_points": self.loss.value}
+
+    @property
+    def hoped(self) -> dict[str, float | None]:
+        """The better ends of the intervals: what cannot be ruled out yet."""
+        if self.accuracy is None or self.loss is None:
+            return dict.fromkeys(MEASURED)
+        return {"accuracy": self.accuracy.high, "loss_points": self.loss.low}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all tasks of a study share.
+
+    Parameters
+    ----------
+    folder : str
+        Of the files that :func:`write_inputs` wrote; its name is their digest.
+    fpga : str
+        ``bound`` or ``plan``.
+    metric : str
+    calibration : int
+        The first samples of the data, for integer formats.
+    seed : int
+    """
+
+    folder: str
+    fpga: str
+    metric: str
+    calibration: int
+    seed: int
+
+
+class Task(Protocol[Answer]):
+    """Work for one process."""
+
+    def run(self) -> Answer:
+        """Do it."""
+
+    def split(self) -> Sequence[Task[Answer]]:
+        """The same work in the smallest parts; their answers are put together by :meth:`joined`."""
+
+    def joined(self, answers: Sequence[Answer]) -> Answer:
+        """The answer of the whole from those of its parts."""
+
+    def lost(self, why: str) -> Answer:
+        """The answer where no worker lived to give one."""
+
+
+@dataclass(frozen=True)
+class PriceTask:
+    """Prices candidates whose networks have one shape, in order."""
+
+    inputs: Inputs
+    candidates: tuple[Candidate, ...]
+
+    def run(self) -> tuple[Priced, ...]:
+        """One answer a candidate; whatever goes wrong with one is its answer."""
+        return tuple(_caught_price(self.inputs, candidate) for candidate in self.candidates)
+
+    def split(self) -> tuple[PriceTask, ...]:
+        """One task a candidate."""
+        return tuple(PriceTask(self.inputs, (candidate,)) for candidate in self.candidates)
+
+    def joined(self, answers: Sequence[tuple[Priced, ...]]) -> tuple[Priced, ...]:
+        """All answers, in order."""
+        return tuple(priced for answer in answers for priced in answer)
+
+    def lost(self, why: str) -> tuple[Priced, ...]:
+        """Every candidate failed."""
+        return tuple(Priced({}, why=why, failed=True) for _ in self.candidates)
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """Measures one variant on the first samples."""
+
+    inputs: Inputs
+    variant: Variant
+    samples: int
+
+    def run(self) -> Measured:
+        """The accuracy, or why there is none."""
+        try:
+            return _measure(self.inputs, self.variant, self.samples)
+        except Exception as error:
+            return Measured(None, why=_reason(error))
+
+    def split(self) -> tuple[MeasureTask, ...]:
+        """It is one part."""
+        return (self,)
+
+    def joined(self, answers: Sequence[Measured]) -> Measured:
+        """The one answer."""
+        return answers[0]
+
+    def lost(self, why: str) -> Measured:
+        """No accuracy."""
+        return Measured(None, why=why)
+
+
+def execute(task: Task[Answer]) -> Answer:
+    """Run a task; what an executor is given."""
+    return task.run()
+
+
+def write_inputs(folder: Path, graph: Graph, data: Dataset | None, targets: dict[str, AnyTarget]) -> None:
+    """Write what :class:`Inputs` names, unless it is there: the folder's name is the digest of all of it."""
+    if (folder / _TARGETS_FILE).is_file():
+        return
+    for name, content in graph_to_files(graph).items():
+        write_bytes(folder / name, content)
+    if data is not None:
+        arrays = {"x": np.ascontiguousarray(data.x)} | ({} if data.y is None else {"y": np.ascontiguousarray(data.y)})
+        write_bytes(folder / _DATA_FILE, save(arrays))
+    texts = {name: target_to_json(target) for name, target in targets.items()}
+    write_bytes(folder / _TARGETS_FILE, json.dumps(texts).encode())  # the last one: where it is, the others are
+
+
+def shaped(graph: Graph, variant: Variant) -> Graph:
+    """The network with the variant's channels cut out and its zeros put in, in float."""
+    small = prune(graph, variant.channels, kind="channels") if variant.channels else graph
+    if (pattern := variant.pattern) is not None:
+        kept, of = pattern
+        return prune(small, 1 - kept / of, kind="n:m", n=kept, m=of)
+    return prune(small, float(variant.sparsity), kind="weights") if variant.sparsity else small
+
+
+def _caught_price(inputs: Inputs, candidate: Candidate) -> Priced:
+    try:
+        return _price(inputs, candidate)
+    except Exception as error:  # any wrong candidate is a value, and no reason to end the study
+        return Priced({}, why=_reason(error), failed=True)
+
+
+def _price(inputs: Inputs, candidate: Candidate) -> Priced:
+    variant = candidate.variant
+    graph, target = _shape(inputs.folder, *variant.shape), _hardware(inputs.folder, candidate.hardware)
+    if isinstance(target, FpgaTarget) and inputs.fpga == "plan":
+        report = _planned(inputs, candidate, target)
+    else:
+        report = flow.cost(graph, target, format=variant.format, batch=candidate.batch)
+    figures = {
+        "latency_s": report.latency_s,
+        "throughput_per_s": report.throughput_per_s,
+        "energy_j": report.energy_j,
+        "peak_bytes": report.peak_bytes,
+        "weight_bytes": _weight_bytes(inputs.folder, variant),
+        **{name.lower(): amount for name, amount in report.resources.items()},
+    }
+    band = None if report.band is None else report.band.mape_pct
+    return Priced(figures, report.evidence.value, band, "; ".join(map(str, report.violations)))
+
+
+def _planned(inputs: Inputs, candidate: Candidate, target: AnyTarget) -> CostReport:
+    if candidate.batch != 1:
+        raise LeptonError(f"a batch of {candidate.batch}", where=target.name, fix="a streaming design takes samples one by one")
+    return flow.plan(_bundle(inputs, candidate.variant), target).predicted
+
+
+def _measure(inputs: Inputs, variant: Variant, samples: int) -> Measured:
+    metric = metric_named(inputs.metric)
+    before = _reference(inputs.folder, inputs.metric, samples)
+    after = _outputs(lower_bundle(_bundle(inputs, variant)), inputs.folder, samples, metric, before.reference)
+    lost = metric.lost(before, after)
+    points = Interval(100 * lost.value, 100 * lost.low, 100 * lost.high, lost.count)
+    return Measured(metric.measure(after), points)
+
+
+def _outputs(graph: Graph, folder: str, samples: int, metric: Metric, exact: NDArray[np.generic] | None) -> Outputs:
+    """What a network gives for the first samples, lowered graphs integer-exact; held against `exact`, or against itself."""
+    data = _data(folder)
+    if data is None:
+        raise LeptonError("no data to measure accuracy on", fix="give data")
+    data = data.take(samples)
+    graph = before_argmax(graph) if metric.scores else graph
+    name = graph.outputs[0]
+    values = run(graph, data.x, evaluate=fast.evaluate if isinstance(graph, LoweredGraph) else evaluate)[name]
+    quant = graph.tensors[name].quant
+    scores = values if quant is None else dequantize(values, quant)
+    return Outputs(scores, data.y, scores if exact is None else exact, ends_with_softmax(graph))
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) if isinstance(error, LeptonError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+# Kept between tasks of one process, under the digest in the folder's name.
+
+
+@lru_cache(maxsize=2)
+def _graph(folder: str) -> Graph:
+    return read_graph(Path(folder))
+
+
+@lru_cache(maxsize=2)
+def _data(folder: str) -> Dataset | None:
+    path = Path(folder) / _DATA_FILE
+    if not path.is_file():
+        return None
+    arrays = load(path.read_bytes())
+    return Dataset(arrays["x"], arrays.get("y"))
+
+
+@lru_cache(maxsize=4)
+def _reference(folder: str, metric: str, samples: int) -> Outputs:
+    return _outputs(_graph(folder).with_batch(1), folder, samples, metric_named(metric), None)
+
+
+@lru_cache(maxsize=4)
+def _shape(folder: str, sparsity: float | str, channels: float) -> Graph:
+    return shaped(_graph(folder), Variant("", sparsity, channels))
+
+
+@lru_cache(maxsize=2)
+def _bundle(inputs: Inputs, variant: Variant) -> Bundle:
+    data = _data(inputs.folder)
+    samples = None if data is None else data.take(inputs.calibration)
+    return flow.quantize(_shape(inputs.folder, *variant.shape), variant.format, samples, seed=inputs.seed)
+
+
+@lru_cache(maxsize=256)
+def _weight_bytes(folder: str, variant: Variant) -> float:
+    graph, precision = _shape(folder, *variant.shape), Precision.parse(variant.format)
+    return sum(graph.tensors[name].elements * stored_format(graph, name, precision).bits for name in graph.constants) / 8
+
+
+@lru_cache(maxsize=2)
+def _targets(folder: str) -> dict[str, AnyTarget]:
+    texts: dict[str, str] = json.loads(read_text(Path(folder) / _TARGETS_FILE))
+    return {name: target_from_json(text, where=name) for name, text in texts.items()}
+
+
+@lru_cache(maxsize=1024)
+def _hardware(folder: str, hardware: Hardware) -> AnyTarget:
+    return with_numbers(_targets(folder)[hardware.target], dict(hardware.numbers))

@@ -1,0 +1,89 @@
+"""The folder of a study: what it refuses, and that an edit shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lepton_dse.data import Dataset
+from lepton_dse.errors import LeptonError
+from lepton_dse.study import Step, Study
+
+Make = Callable[..., Study]
+COST = {"minimize": ["latency_s", "energy_j"], "data": None}
+
+
+def test_a_folder_with_a_study_is_not_overwritten(study: Make) -> None:
+    study("one", **COST).run(workers=0)
+    with pytest.raises(LeptonError, match="holds a study already; go on with it by --resume"):
+        study("one", **COST).run(workers=0)
+
+
+def test_a_folder_with_something_else_is_refused(study: Make, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "letter.txt").write_text("dear all")
+    for resume in (False, True):
+        with pytest.raises(LeptonError, match="exists and holds no study"):
+            study("one", **COST).run(workers=0, resume=resume)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["letter.txt"]
+
+
+def test_resuming_nothing_begins(study: Make) -> None:
+    assert study(**COST).run(workers=0, resume=True).front
+
+
+def test_another_study_is_not_resumed(study: Make, data: Dataset) -> None:
+    study("one").run(workers=0)
+    for change, named in (
+        ({"data": replace(data, x=data.x + 1)}, "data"),
+        ({"seed": 1}, "data, seed"),
+        ({"axes": {"formats": ["int8"]}}, "space"),
+        ({"axes": {"targets": ["nvidia-t4"]}}, "space, targets"),
+        ({"minimize": ["latency_s"], "data": None}, "data, minimize"),
+    ):
+        with pytest.raises(LeptonError, match=f"cannot go on: {named} changed since the study began"):
+            study("one", **change).run(workers=0, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("study.json", "{", "["),
+        ("study.json", '"settings"', '"sittings"'),
+        ("journal.log", '"op_code"', "op_code"),
+        ("journal.log", '"index":0,', '"index":48,'),
+        ("journal.log", '"index":0,', '"index":"first",'),
+        ("journal.log", '"latency_s":', '"latency_s":"slow","was":'),
+        ("journal.log", '"failed":false', '"fell":false'),
+    ],
+)
+def test_damaged_records_are_refused(study: Make, name: str, old: str, new: str) -> None:
+    one = study(**COST).run(workers=0)
+    path = one.folder / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(LeptonError, match=r"the journal is damaged|no study's record"):
+        one.run(workers=0, resume=True)
+
+
+def test_a_damaged_variant_is_named(study: Make) -> None:
+    one = study().run(workers=0)
+    path = next((one.folder / "variants").iterdir())
+    path.write_text("{}")
+    with pytest.raises(LeptonError, match=f"{path.name}: is no measured accuracy"):
+        one.run(workers=0, resume=True)
+
+
+def test_one_folder_has_one_driver(study: Make) -> None:
+    said = []
+
+    def meddle(step: Step) -> None:
+        with pytest.raises(LeptonError, match="another process runs this study"):
+            study("one", **COST).run(workers=0, resume=True)
+        said.append(step)
+
+    study("one", **COST).run(workers=0, progress=meddle)
+    assert said
