@@ -26,6 +26,22 @@ def test_array_size(tmp_path: Path) -> None:
     assert "plotly" in (tmp_path / "array_size.html").read_text()[:5_000_000]
 
 
+def test_which_device(tmp_path: Path) -> None:
+    some = ("--targets", "raspberry-pi-5", "nvidia-t4", "--model", str(ROOT / "studies/models/digits_cnn.onnx"))
+    printed = run("09_which_device.py", "-o", str(tmp_path), "--workers", "0", *some)
+    assert "of 8 choices" in printed
+    assert "the one of least energy: " in printed
+    ElementTree.parse(tmp_path / "which_device.svg")
+    assert run("09_which_device.py", "-o", str(tmp_path), "--workers", "0", *some) == printed
+    assert "No device" in run("09_which_device.py", "-o", str(tmp_path), "--workers", "0", *some, "--milliseconds", "1e-9")
+
+
+def test_prune_or_quantize(tmp_path: Path) -> None:
+    printed = run("10_prune_or_quantize.py", "--quick", "--workers", "0", "-o", str(tmp_path))
+    assert printed.count("int8") == 2
+    assert "-" not in {line.split("│")[-2].strip() for line in printed.splitlines() if "│" in line}
+
+
 def there(*places: str) -> None:
     """Skip where none of the files is here: tests fetch nothing."""
     if not any((root / place).exists() for place in places for root in (Path("/"), ROOT / "build" / "data")):

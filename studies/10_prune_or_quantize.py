@@ -1,0 +1,80 @@
+"""Prune or quantize? What each lever alone, and all of them together, buy on each device for the same loss of accuracy.
+
+Per device the fastest network that loses no more than some points of accuracy: with formats alone, zeros alone, fewer channels
+alone, and everything at once. Zeros only count where the device has kernels that skip them, and four bits only where they are
+faster than eight, so the answer is not the same everywhere. Nothing is trained after pruning: training would move the channels'
+column most.
+
+    python studies/10_prune_or_quantize.py [--points 1] [--quick] [-o build/prune_or_quantize]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import lepton_dse as ld
+from lepton_dse.report.tables import plain_table
+from lepton_dse.report.text import seconds
+
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+
+FORMATS, ZEROS, CHANNELS = ("float32", "float16", "int8", "w4a8"), (0.0, 0.25, 0.5, "2:4"), (0.0, 0.125, 0.25, 0.375)
+LEVERS = {
+    "as it is": {},
+    "formats": {"formats": FORMATS},
+    "zeros": {"sparsities": ZEROS},
+    "channels": {"channels": CHANNELS},
+    "everything": {"formats": FORMATS, "sparsities": ZEROS, "channels": CHANNELS},
+}
+DEVICES = ("raspberry-pi-5", "intel-xeon-8480", "nvidia-a100-sxm-80gb", "nvidia-jetson-orin-nano", "google-tpu-v5e")
+QUICK = {
+    "as it is": {},
+    "formats": {"formats": ("float32", "int8")},
+    "everything": {"formats": ("float32", "int8"), "channels": (0.0, 0.25)},
+}
+
+
+def digits() -> tuple[ld.Graph, ld.Dataset]:
+    from lepton_dse.demo.digits import load_digits_split
+
+    return ld.load(Path(__file__).parent / "models" / "digits_cnn.onnx"), load_digits_split()[0].take(400)
+
+
+def lenet() -> tuple[ld.Graph, ld.Dataset]:
+    from fashion import load_fashion, trained
+
+    return trained("lenet-5"), load_fashion().choose.take(2_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=float, default=1.0, help="of accuracy that may be lost")
+    parser.add_argument("--batch", type=int, default=64, help="images a pass")
+    parser.add_argument("--quick", action="store_true", help="the digits network on two devices")
+    parser.add_argument("--workers", type=int, help="processes; one a core by default")
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/prune_or_quantize"))
+    asked = parser.parse_args()
+    graph, data = digits() if asked.quick else lenet()
+    devices, levers = (DEVICES[:2], QUICK) if asked.quick else (DEVICES, LEVERS)
+    table = plain_table(f"{graph.name}, {asked.batch} images, at most {asked.points:g} points lost", "device", *levers, "made of")
+    for device in devices:
+        cells, found = [], None
+        for name, axes in levers.items():
+            space = ld.Space(targets=[device], batches=[asked.batch], **{"formats": ["float32"], **axes})
+            folder = asked.output / device / name.replace(" ", "-")
+            bounds = {"minimize": ["latency_s", "loss_points"], "subject_to": [f"loss_points <= {asked.points}"]}
+            study = ld.Study(graph, space, folder=folder, data=data, samples=len(data), **bounds)
+            found = study.run(workers=asked.workers, resume=folder.exists()).best("latency_s")
+            latency = None if found is None else found.figures["latency_s"]
+            cells.append("-" if latency is None else seconds(latency))
+        assert found is not None, "the network as it is loses nothing"
+        table.add_row(device, *cells, str(found.candidate.variant))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+if __name__ == "__main__":
+    main()
