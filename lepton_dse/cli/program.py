@@ -165,6 +165,17 @@ def study(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished study.", show_default=False)],
+    output: Annotated[Path | None, typer.Option("-o", help="The page to write; report.html in the folder by default.")] = None,
+) -> None:
+    """Write a finished study as one HTML page that needs nothing else."""
+    from lepton_dse.cli import report as command
+
+    command.report(folder, output)
+
+
+@app.command()
 def explain(plan: PlanFile) -> None:
     """Say why a plan is as it is: what binds, and what the next lever would give."""
     from lepton_dse.cli import planning

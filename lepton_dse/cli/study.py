@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,32 +24,16 @@ from rich.table import Table
 from lepton_dse.cli.console import Rate, out, print_json
 from lepton_dse.data import Interval
 from lepton_dse.errors import LeptonError
+from lepton_dse.report.study_report.figures import FIGURE_WORDS, figure_text
 from lepton_dse.report.tables import plain_table
-from lepton_dse.report.text import count, joules, scaled, seconds, share
+from lepton_dse.report.text import count, seconds, share
 from lepton_dse.study import Found, Row, Step, Study, schema
-from lepton_dse.study.objectives import FIGURES, RESOURCES
+from lepton_dse.study.objectives import FIGURES
 
 __all__ = ["print_schema", "study"]
 
 _SCHEMA = 1
 _INTERRUPTED = 130
-_FORMS: dict[str, Callable[[float], str]] = {
-    "latency_s": seconds,
-    "throughput_per_s": lambda value: scaled(value, "/s"),
-    "energy_j": joules,
-    "peak_bytes": lambda value: scaled(value, "B"),
-    "weight_bytes": lambda value: scaled(value, "B"),
-    "loss_points": "{:.2f}".format,
-    **dict.fromkeys(RESOURCES, count),
-}
-_HEADINGS = {
-    "latency_s": "latency",
-    "throughput_per_s": "throughput",
-    "energy_j": "energy",
-    "peak_bytes": "peak memory",
-    "weight_bytes": "weights",
-    "loss_points": "points lost",
-}
 
 
 def print_schema() -> None:
@@ -131,7 +115,7 @@ def _table(asked: Study, rows: tuple[Row, ...]) -> Table:
     wanted = [*settings.minimize, *(entry.figure for entry in settings.constraints)]
     figures = [name for name in dict.fromkeys(("latency_s", *wanted)) if name != "accuracy"]
     measured = any(row.accuracy is not None for row in rows)
-    columns = ["target", "format", "zeros", "cut", "batch", *(_HEADINGS.get(name, name) for name in figures)]
+    columns = ["target", "format", "zeros", "cut", "batch", *(FIGURE_WORDS[name].name for name in figures)]
     table = plain_table(
         f"{asked.graph.name}: Pareto front of {', '.join(settings.minimize)}",
         *columns,
@@ -147,16 +131,11 @@ def _table(asked: Study, rows: tuple[Row, ...]) -> Table:
             zeros,
             share(variant.channels),
             str(row.candidate.batch),
-            *(_figure(row, name) for name in figures),
+            *(figure_text(name, row.figures.get(name)) for name in figures),
             *([_interval(row.accuracy)] if measured else []),
             row.evidence if row.band_pct is None else f"{row.evidence}, {row.band_pct:.1f}%",
         )
     return table
-
-
-def _figure(row: Row, name: str) -> str:
-    value = row.figures.get(name)
-    return "-" if value is None else _FORMS[name](value)
 
 
 def _interval(found: Interval | None) -> str:

@@ -135,6 +135,7 @@ def allocate(
     channels: Sequence[float] = (),
     format: str = "int8",
     metric: MetricLike | None = None,
+    calibration: Dataset | None = None,
     progress: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> driver.Allocation:
@@ -160,6 +161,8 @@ def allocate(
     metric : str, Metric or callable, optional
         What `loss_points` are points of, as for :func:`~lepton_dse.flow.prediction.accuracy`; greater is better. Top-1 accuracy
         by default, without labels agreement with the float network.
+    calibration : Dataset, optional
+        Samples for ranges and roundings; the first 256 of `data` by default.
     progress : callable
         Told what is about to be done.
     **options
@@ -186,5 +189,6 @@ def allocate(
         recipe=recipe(format, **options),
         channels=channels,
         metric=metric,
+        calibration=calibration,
         progress=progress,
     )

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import optuna
 from optuna.storages import JournalStorage
@@ -33,7 +33,7 @@ from lepton_dse.files import read_text, write_bytes, write_text
 from lepton_dse.study.space import Variant
 from lepton_dse.study.work import Measured, Priced
 
-__all__ = ["Record", "StudyFolder"]
+__all__ = ["Record", "StoredFolder", "StudyFolder"]
 
 _SCHEMA = 1
 _ASKED, _JOURNAL, _LOCK, _TOML = "study.json", "journal.log", ".lock", "STUDY.toml"
@@ -158,6 +158,47 @@ class StudyFolder:
         write_text(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
+class StoredFolder(StudyFolder):
+    """A study's folder, open for reading: nothing in it changes, and nothing is locked.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    LeptonError
+        If the folder holds no study, or is damaged; and by whatever would add to it, which only an unfinished study does.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / _ASKED).is_file():
+            raise LeptonError("holds no study", where=str(folder), fix="make one by: lepton study STUDY.toml -o DIR")
+        try:
+            self.asked: dict[str, Any] = json.loads(read_text(folder / _ASKED))
+        except (ValueError, RecursionError) as error:
+            raise LeptonError("is no study's record", where=str(folder / _ASKED), fix="choose another folder") from error
+        journal = folder / _JOURNAL
+        if not journal.is_file() or _whole(data := journal.read_bytes()) < len(data):
+            self.refuse()
+        self._backend = _Buffered(journal)
+        self._variants = dict(map(_read_measured, sorted((folder / "variants").glob("*.json"))))
+
+    def add_batch(self, records: Sequence[tuple[Record, str, Sequence[float | None]]], batches: int) -> None:
+        """Refuse: what is to be added was not done."""
+        self.refuse()
+
+    def add_measured(self, variant: Variant, samples: int, found: Measured) -> None:
+        """Refuse: what is to be added was not done."""
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Say that the study is not finished."""
+        fix = "go on with it: lepton study STUDY.toml -o DIR --resume"
+        raise LeptonError("the study is not finished", where=str(self.folder), fix=fix)
+
+
 class _NoLock(JournalFileOpenLock):
     """The study's own lock is held for as long as the folder is open."""
 
@@ -241,10 +282,15 @@ def _drop_torn_batch(path: Path) -> None:
     if not path.is_file():
         write_bytes(path, b"")
     data = path.read_bytes()
-    end = data.rfind(f'"{_BATCHES}":'.encode())
-    end = data.find(b"\n", end) + 1 if end >= 0 else 0
+    end = _whole(data)
     if end < len(data):
         write_bytes(path, data[:end])
+
+
+def _whole(journal: bytes) -> int:
+    """Where the last whole batch ends."""
+    end = journal.rfind(f'"{_BATCHES}":'.encode())
+    return journal.find(b"\n", end) + 1 if end >= 0 else 0
 
 
 def _record(attributes: Mapping[str, Any], size: int) -> Record:

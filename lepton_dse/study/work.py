@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from lepton_dse import flow
@@ -38,7 +39,18 @@ from lepton_dse.study.objectives import MEASURED
 from lepton_dse.study.space import Candidate, Hardware, Variant
 from lepton_dse.targets import AnyTarget, FpgaTarget, target_from_json, target_to_json, with_numbers
 
-__all__ = ["Inputs", "MeasureTask", "Measured", "PriceTask", "Priced", "Task", "execute", "shaped", "write_inputs"]
+__all__ = [
+    "Inputs",
+    "MeasureTask",
+    "Measured",
+    "PriceTask",
+    "Priced",
+    "Task",
+    "execute",
+    "read_inputs",
+    "shaped",
+    "write_inputs",
+]
 
 _DATA_FILE = "data.safetensors"
 _TARGETS_FILE = "targets.json"
@@ -210,6 +222,15 @@ def write_inputs(folder: Path, graph: Graph, data: Dataset | None, targets: dict
         write_bytes(folder / _DATA_FILE, save(arrays))
     texts = {name: target_to_json(target) for name, target in targets.items()}
     write_bytes(folder / _TARGETS_FILE, json.dumps(texts).encode())  # the last one: where it is, the others are
+
+
+def read_inputs(folder: Path) -> tuple[Graph, int]:
+    """The network that :func:`write_inputs` wrote, and how many samples the data has; 0 where there is none."""
+    path = folder / _DATA_FILE
+    if not path.is_file():
+        return read_graph(folder), 0
+    with safe_open(path, "numpy") as arrays:
+        return read_graph(folder), int(arrays.get_slice("x").get_shape()[0])
 
 
 def shaped(graph: Graph, variant: Variant) -> Graph:
