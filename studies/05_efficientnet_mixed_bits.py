@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--bits", type=float, default=4.5, help="mean bits a weight, at most")
     parser.add_argument("--crops", type=int, default=240, help="unlabelled crops to score")
     parser.add_argument("--calibrate", type=int, default=64, help="pictures to calibrate and to round on")
+    parser.add_argument("--memory", type=float, default=2.0, help="GiB for them; 64 pictures need 1.3, 256 need 5")
     parser.add_argument("--train", type=int, default=0, help="pictures to distil the last layers on")
     parser.add_argument("-o", type=Path, default=Path("build/efficientnet"))
     asked = parser.parse_args()
@@ -86,7 +87,7 @@ def main() -> None:
     columns = ("bits a weight", "top-1", "cosine, crops", "agreement, crops", "cosine, labelled", "made in")
     table = plain_table(title, "network", *columns)
     table.add_row("float32", "32", *row(graph, graph, pictures), "")
-    rounded = {"rounding": "gptq", "correct_bias": True}
+    rounded = {"rounding": "gptq", "correct_bias": True, "memory_gib": asked.memory}
 
     def add(name: str, make: Callable[[], ld.Bundle]) -> ld.Bundle:
         begun = time.monotonic()

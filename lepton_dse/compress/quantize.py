@@ -83,6 +83,8 @@ class Recipe:
         A method registered in ``lepton_dse.roundings``: nearest, adaround, gptq, quantease.
     correct_bias : bool
         Biases make up for what rounding shifts in the mean of each channel.
+    memory_gib : float
+        What `rounding` and `correct_bias` may hold samples in: both networks' live tensors. As many samples are looked at as fit.
     """
 
     precision: Precision
@@ -93,10 +95,16 @@ class Recipe:
     group: int | None = None
     rounding: str = "nearest"
     correct_bias: bool = False
+    memory_gib: float = 1.0
 
     def of(self, op: ops.Op) -> Precision:
         """Formats of one operation."""
         return self.overrides.get(op.name, self.precision)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of :attr:`memory_gib`."""
+        return int(self.memory_gib * (1 << 30))
 
 
 def quantize(
@@ -157,7 +165,15 @@ def quantize(
     make_room_for_biases(graph, scales)
     if recipe.rounding != "nearest" or recipe.correct_bias:
         rounding: Rounding = registry.load(registry.Group.ROUNDINGS, recipe.rounding)
-        graph = refine(graph, scales, data.x, rounding=rounding, correct_bias=recipe.correct_bias, progress=progress)
+        graph = refine(
+            graph,
+            scales,
+            data.x,
+            rounding=rounding,
+            correct_bias=recipe.correct_bias,
+            memory_bytes=recipe.memory_bytes,
+            progress=progress,
+        )
     calibration = Calibration(
         method=recipe.method,
         samples=len(data),
@@ -178,6 +194,8 @@ def _check(graph: Graph, recipe: Recipe) -> None:
     unknown = sorted(set(recipe.overrides) - weighted)
     if unknown:
         raise LeptonError("no operation with weights", where=", ".join(unknown), fix="'lepton inspect' lists the names")
+    if not 0 < recipe.memory_gib < float("inf"):
+        raise LeptonError(f"{recipe.memory_gib} GiB to hold samples in", fix="use a number above 0")
     every = (recipe.precision, *recipe.overrides.values())
     if recipe.granularity is Granularity.GROUP and any(entry.activations.is_integer for entry in every):
         raise LeptonError(

@@ -18,7 +18,6 @@ from lepton_dse.numerics.quantize import dequantize, integer_bounds
 
 __all__ = ["refine", "refined_alone"]
 
-_WALK_BYTES = 1 << 30  # both networks' live tensors
 _LEAST_PATCHES, _MOST_PATCHES, _PATCHES_OF_WEIGHT = 4096, 32768, 16
 
 
@@ -29,6 +28,7 @@ def refine(
     *,
     rounding: Rounding,
     correct_bias: bool = False,
+    memory_bytes: int = 1 << 30,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Graph:
     """The graph with weights on their grid, chosen for the layers' outputs, and biases corrected.
@@ -40,12 +40,14 @@ def refine(
     scales : mapping of str to Scale
         As :func:`lepton_dse.compress.quantize.quantize` found them.
     x : ndarray of float32, shape (N, ...)
-        Calibration samples; as many are used as fit 1 GiB of live tensors.
+        Calibration samples; as many are used as fit into the memory.
     rounding : callable
         One of the registered roundings; see :mod:`lepton_dse.compress.rounding.protocol`.
     correct_bias : bool
         Shift each bias so that every channel keeps its mean over the samples (M. Nagel et al., "Data-Free Quantization through
         Weight Equalization and Bias Correction", ICCV 2019, with measured means).
+    memory_bytes : int
+        For both networks' live tensors.
     progress : callable
         Told the operation that is about to be rounded.
 
@@ -64,7 +66,7 @@ def refine(
         done.add(op.inputs[1])
         return _refined(graph, scales[op.inputs[1]], visited, rounding, correct_bias=correct_bias)
 
-    return walk(graph, scales, x[: samples_within(graph, len(x), _WALK_BYTES)], visit)
+    return walk(graph, scales, x[: samples_within(graph, len(x), memory_bytes)], visit)
 
 
 def refined_alone(
@@ -74,6 +76,7 @@ def refined_alone(
     *,
     rounding: Rounding,
     correct_bias: bool = False,
+    memory_bytes: int = 1 << 30,
     source: Graph | None = None,
 ) -> Change:
     """Every layer's new constants as if it were the only one that is rounded: its inputs are the float network's.
@@ -85,8 +88,8 @@ def refined_alone(
     scales : mapping of str to Scale
         Of the weights to round.
     x : ndarray of float32, shape (N, ...)
-        Calibration samples; as many are used as fit 1 GiB of live tensors.
-    rounding, correct_bias
+        Calibration samples; as many are used as fit into the memory.
+    rounding, correct_bias, memory_bytes
         As of :func:`refine`.
     source : Graph, optional
         Where the weights to round are from, for example the graph pruned; `graph` by default.
@@ -104,7 +107,7 @@ def refined_alone(
             found.update(_refined(source or graph, scales[op.inputs[1]], visited, rounding, correct_bias=correct_bias))
         return {}
 
-    walk(graph, {}, x[: samples_within(graph, len(x), _WALK_BYTES)], visit)
+    walk(graph, {}, x[: samples_within(graph, len(x), memory_bytes)], visit)
     return found
 
 

@@ -40,6 +40,7 @@ def recipe(
     group: int | None = None,
     rounding: str = "nearest",
     correct_bias: bool = False,
+    memory_gib: float = 1.0,
 ) -> Recipe:
     """How to quantise, from names; see :class:`~lepton_dse.compress.quantize.Recipe` for each.
 
@@ -57,6 +58,7 @@ def recipe(
         group,
         rounding,
         correct_bias,
+        memory_gib,
     )
 
 
@@ -91,7 +93,7 @@ def quantize(
     progress : callable
         Told what is about to be done.
     **options
-        Of :func:`recipe`: method, overrides, symmetric, granularity, group, rounding, correct_bias.
+        Of :func:`recipe`: method, overrides, symmetric, granularity, group, rounding, correct_bias, memory_gib.
 
     Returns
     -------

@@ -53,7 +53,7 @@ def plan(
     progress : callable
         Told what is about to be done.
     **options
-        Of :func:`recipe`: method, overrides, symmetric, granularity, group, rounding, correct_bias.
+        Of :func:`recipe`: method, overrides, symmetric, granularity, group, rounding, correct_bias, memory_gib.
 
     Returns
     -------

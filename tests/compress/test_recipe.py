@@ -159,6 +159,16 @@ def test_a_walk_holds_no_more_than_it_may() -> None:
     assert samples_within(graph, 3, 1) == 1
 
 
+def test_roundings_look_at_as_many_samples_as_their_memory_holds() -> None:
+    graph, data = chain(), Dataset(samples(40))
+    one = 2 * 4 * (8 * 36 + 8 * 36) / (1 << 30)
+    some, all_of_them = (
+        ld.quantize(graph, "w3a8", data, rounding="gptq", memory_gib=factor * one).graph.digest for factor in (8.0, 40.0)
+    )
+    assert some != all_of_them
+    assert all_of_them == ld.quantize(graph, "w3a8", data, rounding="gptq").graph.digest
+
+
 @pytest.mark.parametrize(
     ("format", "options", "message"),
     [
@@ -169,6 +179,7 @@ def test_a_walk_holds_no_more_than_it_may() -> None:
         ("w4-float32", {"granularity": "group"}, "need a size"),
         ("bfloat16", {"rounding": "gptq"}, "chooses integers"),
         ("int8", {"overrides": {"pool": "int4"}}, "no operation with weights"),
+        ("int8", {"memory_gib": 0.0}, "above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(format: str, options: dict[str, object], message: str) -> None:

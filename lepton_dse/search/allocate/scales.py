@@ -123,6 +123,7 @@ class Variants:
                 self._data.x,
                 rounding=rounding,
                 correct_bias=self._recipe.correct_bias,
+                memory_bytes=self._recipe.memory_bytes,
                 source=source,
             )
         return self._alone[choice]
