@@ -13,9 +13,9 @@ from lepton_dse.ir.semantics import evaluate as define
 from lepton_dse.numerics.quantize import dequantize
 from lepton_dse.reference import engine, fast
 from lepton_dse.reference.metrics.bootstrap import metric_of
-from lepton_dse.reference.metrics.protocol import MetricLike, Outputs
+from lepton_dse.reference.metrics.protocol import Metric, MetricLike, Outputs
 
-__all__ = ["accuracy", "before_argmax", "ends_with_softmax"]
+__all__ = ["accuracy", "before_argmax", "outputs_of"]
 
 
 def accuracy(graph: Graph, data: Dataset, metric: MetricLike = "top1", *, reference: Graph | None = None) -> Interval:
@@ -45,10 +45,28 @@ def accuracy(graph: Graph, data: Dataset, metric: MetricLike = "top1", *, refere
         raise InvalidDataError(
             f"the metric {chosen.name} compares with the float network", where="reference", fix="give that network as reference"
         )
-    scores = _first_output(graph, data, scores=chosen.scores)
-    exact = _first_output(reference, data, scores=chosen.scores) if chosen.reference and reference is not None else None
-    probabilities = ends_with_softmax(before_argmax(graph) if chosen.scores else graph)
-    return chosen.measure(Outputs(scores, data.y, exact, probabilities))
+    exact = _first_output(reference, data, chosen) if chosen.reference and reference is not None else None
+    return chosen.measure(outputs_of(graph, data, chosen, exact))
+
+
+def outputs_of(graph: Graph, data: Dataset, metric: Metric, exact: NDArray[np.generic] | None = None) -> Outputs:
+    """What a metric looks at: a network's first output for the samples, lowered graphs integer-exact.
+
+    Parameters
+    ----------
+    graph : Graph
+    data : Dataset
+    metric : Metric
+    exact : ndarray, optional
+        The same output of the float network.
+
+    Raises
+    ------
+    InvalidDataError
+        If samples or labels do not fit, or an output is not a number.
+    """
+    probabilities = _ends_with_softmax(before_argmax(graph) if metric.scores else graph)
+    return Outputs(_first_output(graph, data, metric), data.y, exact, probabilities)
 
 
 def before_argmax(graph: Graph) -> Graph:
@@ -64,7 +82,7 @@ def before_argmax(graph: Graph) -> Graph:
     return type(graph)(graph.name, tensors, operations, graph.inputs, outputs, constants)
 
 
-def ends_with_softmax(graph: Graph) -> bool:
+def _ends_with_softmax(graph: Graph) -> bool:
     """Whether the first output is a Softmax's, as it is or read back from integers."""
     last = graph.producer(graph.outputs[0])
     while last is not None and isinstance(last.attributes, ops.Quantize | ops.Dequantize):
@@ -72,8 +90,8 @@ def ends_with_softmax(graph: Graph) -> bool:
     return last is not None and isinstance(last.attributes, ops.Softmax)
 
 
-def _first_output(graph: Graph, data: Dataset, *, scores: bool) -> NDArray[np.generic]:
-    graph = before_argmax(graph) if scores else graph
+def _first_output(graph: Graph, data: Dataset, metric: Metric) -> NDArray[np.generic]:
+    graph = before_argmax(graph) if metric.scores else graph
     evaluate = fast.evaluate if isinstance(graph, LoweredGraph) else define
     name = graph.outputs[0]
     values = engine.run(graph, data.x, evaluate=evaluate)[name]

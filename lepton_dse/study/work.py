@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
@@ -23,17 +22,13 @@ from lepton_dse.compress.prune import prune
 from lepton_dse.data import Dataset, Interval
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import read_text, write_bytes
-from lepton_dse.ir.graph import Graph, LoweredGraph
-from lepton_dse.ir.semantics import evaluate
+from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.serialize import graph_to_files, read_graph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
-from lepton_dse.numerics.quantize import dequantize
 from lepton_dse.plan import CostReport
-from lepton_dse.reference import fast
-from lepton_dse.reference.accuracy import before_argmax, ends_with_softmax
-from lepton_dse.reference.engine import run
-from lepton_dse.reference.metrics.protocol import Metric, Outputs, metric_named
+from lepton_dse.reference.accuracy import outputs_of
+from lepton_dse.reference.metrics.protocol import Outputs, metric_named
 from lepton_dse.sim.report import stored_format
 from lepton_dse.study.objectives import MEASURED
 from lepton_dse.study.space import Candidate, Hardware, Variant
@@ -277,24 +272,18 @@ def _planned(inputs: Inputs, candidate: Candidate, target: AnyTarget) -> CostRep
 def _measure(inputs: Inputs, variant: Variant, samples: int) -> Measured:
     metric = metric_named(inputs.metric)
     before = _reference(inputs.folder, inputs.metric, samples)
-    after = _outputs(lower_bundle(_bundle(inputs, variant)), inputs.folder, samples, metric, before.reference)
+    after = outputs_of(lower_bundle(_bundle(inputs, variant)), _samples(inputs.folder, samples), metric, before.reference)
     lost = metric.lost(before, after)
     points = Interval(100 * lost.value, 100 * lost.low, 100 * lost.high, lost.count)
     return Measured(metric.measure(after), points)
 
 
-def _outputs(graph: Graph, folder: str, samples: int, metric: Metric, exact: NDArray[np.generic] | None) -> Outputs:
-    """What a network gives for the first samples, lowered graphs integer-exact; held against `exact`, or against itself."""
+def _samples(folder: str, count: int) -> Dataset:
+    """The first samples of the study's data."""
     data = _data(folder)
     if data is None:
         raise LeptonError("no data to measure accuracy on", fix="give data")
-    data = data.take(samples)
-    graph = before_argmax(graph) if metric.scores else graph
-    name = graph.outputs[0]
-    values = run(graph, data.x, evaluate=fast.evaluate if isinstance(graph, LoweredGraph) else evaluate)[name]
-    quant = graph.tensors[name].quant
-    scores = values if quant is None else dequantize(values, quant)
-    return Outputs(scores, data.y, scores if exact is None else exact, ends_with_softmax(graph))
+    return data.take(count)
 
 
 def _reason(error: Exception) -> str:
@@ -321,7 +310,9 @@ def _data(folder: str) -> Dataset | None:
 
 @lru_cache(maxsize=4)
 def _reference(folder: str, metric: str, samples: int) -> Outputs:
-    return _outputs(_graph(folder).with_batch(1), folder, samples, metric_named(metric), None)
+    """What the float network gives, held against itself."""
+    found = outputs_of(_graph(folder).with_batch(1), _samples(folder, samples), metric_named(metric))
+    return replace(found, reference=found.scores)
 
 
 @lru_cache(maxsize=4)
