@@ -54,7 +54,10 @@ def _tools() -> list[tuple[str, str | None, str, str]]:
         ("cocotb", _package("cocotb"), "the testbenches of emitted designs", "pip install 'lepton_dse[rtl]'"),
         ("scikit-learn", _package("sklearn"), "lepton demo", "pip install 'lepton_dse[demo]'"),
         ("onnxruntime", _package("onnxruntime"), "a second opinion in the tests", "pip install 'lepton_dse[onnxruntime]'"),
-        ("torch", _package("torch"), "training scripts under studies/models", "pip install 'lepton_dse[torch]'"),
+        ("torch", _package("torch"), "fine-tuning and distillation", "pip install 'lepton_dse[torch]'"),
+        ("distributed", _package("distributed"), "lepton study --dask", "pip install 'lepton_dse[dask]'"),
+        ("psycopg", _package("psycopg"), "lepton study --storage", "pip install 'lepton_dse[database]'"),
+        ("resvg-py", _package("resvg_py"), "lepton report --png", "pip install 'lepton_dse[png]'"),
     ]
 
 

@@ -150,6 +150,10 @@ def study(
     output: Annotated[Path | None, typer.Option("-o", help="The study's folder.", show_default=False)] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one a core by default, 0 for this one alone.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what the folder holds.")] = False,
+    reuse: Annotated[Path | None, typer.Option(help="Folder of an earlier study: search again only what has changed.")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers compute instead.")] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of a PostgreSQL database in which drivers share the study.")] = None,
+    study_name: Annotated[str | None, typer.Option(help="The study's name there; the network's by default.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of STUDY.toml.")] = False,
     json: Json = False,
 ) -> None:
@@ -159,7 +163,8 @@ def study(
     if schema:
         command.print_schema()
         return
-    code = command.study(path, output, workers=workers, resume=resume, as_json=json)
+    request = command.StudyArguments(path, output, workers, resume, reuse, dask, storage, study_name)
+    code = command.study(request, as_json=json)
     if code:
         raise typer.Exit(code)
 
@@ -168,19 +173,31 @@ def study(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished study.", show_default=False)],
     output: Annotated[Path | None, typer.Option("-o", help="The page to write; report.html in the folder by default.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Write a picture of the front as SVG too.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Write a picture of the front as PNG too.")] = None,
 ) -> None:
     """Write a finished study as one HTML page that needs nothing else."""
     from lepton_dse.cli import report as command
 
-    command.report(folder, output)
+    command.report(folder, output, svg, png)
 
 
 @app.command()
-def explain(plan: PlanFile) -> None:
-    """Say why a plan is as it is: what binds, and what the next lever would give."""
-    from lepton_dse.cli import planning
+def explain(
+    path: Annotated[
+        Path, typer.Argument(metavar="PLAN.json|DIR", help="A plan, or the folder of a finished study.", show_default=False)
+    ],
+    candidate: Annotated[
+        int | None, typer.Option(help="Of a study, by index; the best in its first objective by default.")
+    ] = None,
+) -> None:
+    """Say why a plan, or a study's candidate, is as it is: what binds, and what the next lever would give."""
+    from lepton_dse.cli import explaining, planning
 
-    _finish(planning.explain(plan))
+    if candidate is not None or path.is_dir():
+        _finish(explaining.explain_study(path, candidate))
+    else:
+        _finish(planning.explain(path))
 
 
 @app.command()

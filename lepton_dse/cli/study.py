@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from lepton_dse.report.study_report.figures import FIGURE_WORDS, figure_text
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, seconds, share
 from lepton_dse.study import Found, Row, Step, Study, schema
+from lepton_dse.study.cluster import dask_executor, workers_of
 from lepton_dse.study.objectives import FIGURES
 
-__all__ = ["print_schema", "study"]
+__all__ = ["StudyArguments", "print_schema", "study"]
 
 _SCHEMA = 1
 _INTERRUPTED = 130
@@ -41,16 +42,42 @@ def print_schema() -> None:
     print_json(schema())
 
 
-def study(path: Path | None, folder: Path | None, *, workers: int | None, resume: bool, as_json: bool) -> int:
+@dataclass(frozen=True)
+class StudyArguments:
+    """What the command line asks for."""
+
+    path: Path | None
+    folder: Path | None
+    workers: int | None
+    resume: bool
+    reuse: Path | None
+    dask: str | None
+    storage: str | None
+    study_name: str | None
+
+
+def study(request: StudyArguments, *, as_json: bool) -> int:
     """Run a study and print its front; the exit code."""
+    path, folder = request.path, request.folder
     if path is None or folder is None:
         raise LeptonError("no study" if path is None else "no folder", fix="lepton study STUDY.toml -o DIR")
     asked = Study.read(path, folder)
-    with _bar() as bar:
-        found = asked.run(workers=workers, resume=resume, progress=bar.step).found
+    if request.dask is not None and request.workers is not None:
+        raise LeptonError("both --workers and --dask", fix="give one of them: a cluster has workers of its own")
+    with nullcontext() if request.dask is None else dask_executor(request.dask) as executor, _bar() as bar:
+        asked.run(
+            executor,
+            workers=request.workers if executor is None else workers_of(executor),
+            resume=request.resume,
+            reuse=request.reuse,
+            storage=request.storage,
+            study_name=request.study_name,
+            progress=bar.step,
+        )
+    found = asked.found
     assert found is not None
     if found.interrupted:
-        again = f"lepton study {path} -o {folder} --resume"
+        again = " ".join(["lepton study", str(path), "-o", str(folder), *_again(request), "--resume"])
         print(f"lepton: stopped after {count(found.evaluated)} candidates; go on with: {again}", file=sys.stderr)
         return _INTERRUPTED
     if as_json:
@@ -58,6 +85,13 @@ def study(path: Path | None, folder: Path | None, *, workers: int | None, resume
     else:
         _show(asked, found, bar.elapsed)
     return 0 if found.front else 1
+
+
+def _again(request: StudyArguments) -> list[str]:
+    """Options that going on takes too."""
+    storage = None if request.storage is None else "URL"  # which may hold a password
+    named = {"--reuse": request.reuse, "--dask": request.dask, "--storage": storage, "--study-name": request.study_name}
+    return [part for name, value in named.items() if value is not None for part in (name, str(value))]
 
 
 @dataclass
@@ -153,6 +187,8 @@ def _how(asked: Study, found: Found, elapsed: float) -> str:
     )
     out_of = f"{count(found.infeasible)} infeasible, {count(found.failed)} failed"
     accuracy = f"; {count(found.measured)} variants measured on all samples" if asked.settings.measures else ""
+    if found.reused_prices or found.reused_accuracies:
+        accuracy += f"; reused {count(found.reused_prices)} prices and {count(found.reused_accuracies)} accuracies"
     return f"{way}, {out_of}{accuracy}; hypervolume {found.hypervolume:.4f}; {seconds(elapsed)}"
 
 
@@ -167,6 +203,7 @@ def _document(asked: Study, found: Found) -> dict[str, Any]:
         "infeasible": found.infeasible,
         "failed": found.failed,
         "hypervolume": found.hypervolume,
+        "reused": {"prices": found.reused_prices, "accuracies": found.reused_accuracies},
         "front": [_row(row) for row in found.front],
     }
 

@@ -24,6 +24,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import FLOAT32, Precision
 from lepton_dse.plan import CostReport, OpCost
+from lepton_dse.sim.fabric import precision_energy
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.sim.report import absorbed_ops, assemble, compulsory_bytes, no_arithmetic
 from lepton_dse.targets import AnyTarget, FpgaTarget
@@ -64,21 +65,22 @@ def machine_of(target: AnyTarget, precision: Precision) -> Machine:
     An FPGA multiplies in its DSPs, one product each, and in its LUTs, at no less than one LUT for each pair of operand bits;
     its only level is block RAM with both ports in use.
     """
-    known = target.energy_j_per_mac.get(str(precision))
-    mac_energy = None if known is None else known.value
     if isinstance(target, FpgaTarget):
         usable = target.resources()
         pairs = precision.weights.bits * precision.activations.bits
         rate = (usable["DSP"] + usable["LUT"] / pairs) * target.clock_hz.value
         blocks = usable["BRAM18"]
-        level = Level("bram", blocks * _BLOCK_BITS / 8, blocks * _PORT_BITS / 8 * target.clock_hz.value, None)
+        byte = None if target.energy is None else target.energy.memory_j_per_byte.value
+        level = Level("bram", blocks * _BLOCK_BITS / 8, blocks * _PORT_BITS / 8 * target.clock_hz.value, byte)
         return Machine(
             rate if precision.is_integer and rate > 0 else None,
             usable["LUT"] / precision.activations.bits * target.clock_hz.value,
             (level,),
             0.0,
-            mac_energy,
+            precision_energy(target.energy, precision),
         )
+    known = target.energy_j_per_mac.get(str(precision))
+    mac_energy = None if known is None else known.value
     peak = target.peak(precision)
     plain = target.peak(Precision(FLOAT32, FLOAT32)) or max(target.peaks, key=lambda entry: entry.mac_per_s.value)
     levels = tuple(

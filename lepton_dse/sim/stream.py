@@ -11,6 +11,7 @@ from lepton_dse.schedule.layers import MatrixLayer
 from lepton_dse.schedule.stalls import StallCase, stall_bits
 from lepton_dse.schedule.stream import Stage, StreamSchedule
 from lepton_dse.sim.event_graph import Deadlock, Times, chain, simulate
+from lepton_dse.sim.fabric import stage_energy
 from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets.fpga import FpgaTarget
 
@@ -133,7 +134,7 @@ def stream_report(
             kind=graph.op(stage.layer.name).kind,
             macs=graph.nest(graph.op(stage.layer.name)).macs,
             latency_s=cycles / clock,
-            energy_j=None,
+            energy_j=_stage_energy(stage, graph, target),
             bound_by="arithmetic" if isinstance(stage.layer, MatrixLayer) else "stream",
             utilization=cycles / max(interval, cycles, 1),
             traffic_bytes={},
@@ -142,12 +143,13 @@ def stream_report(
         )
         for stage, cycles in zip(schedule.stages, by_stage, strict=True)
     )
+    energies = [op.energy_j for op in ops if op.energy_j is not None]
     return CostReport(
         target=target.name,
         feasible=not found,
         latency_s=latency / clock,
         throughput_per_s=clock / interval if interval else 0.0,
-        energy_j=None,
+        energy_j=sum(energies) if energies else None,
         peak_bytes=memory_bits / 8,
         traffic_bytes={"stream": ends / 8},
         resources=_amounts(resources),
@@ -158,3 +160,13 @@ def stream_report(
         cycles=CycleReport(latency=latency, interval=interval, clock_hz=clock, slowest=schedule.stages[slowest].layer.name),
         ops=ops,
     )
+
+
+def _stage_energy(stage: Stage, graph: Graph, target: FpgaTarget) -> float | None:
+    if target.energy is None:
+        return None
+    op, layer = graph.op(stage.layer.name), stage.layer
+    entering, leaving = (graph.tensors[name].elements for name in (op.inputs[0], op.output))
+    moved = (entering * layer.input_bits + leaving * layer.output_bits) / 8
+    widths = (layer.weight_bits, layer.input_bits, layer.accumulator_bits) if isinstance(layer, MatrixLayer) else None
+    return stage_energy(target.energy, graph.nest(op).macs, widths, moved)

@@ -8,7 +8,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import explain_validation
 from lepton_dse.reference.metrics.protocol import metric_named
 from lepton_dse.study.executing import Here, Runner, one_thread_each, process_pool
+from lepton_dse.study.keys import data_digest
 from lepton_dse.study.objectives import MEASURED, Constraint, Objective, figures_of
+from lepton_dse.study.reuse import Reuse, read_earlier
 from lepton_dse.study.run import Found, Row, Run, Step
 from lepton_dse.study.settings import Settings, read_study
+from lepton_dse.study.software import software
 from lepton_dse.study.space import Space
 from lepton_dse.study.state import StudyFolder
-from lepton_dse.study.work import Inputs, write_inputs
+from lepton_dse.study.work import Inputs, software_digest, write_inputs
 from lepton_dse.targets import AnyTarget, load_target
 
 __all__ = ["Study"]
@@ -113,6 +117,9 @@ class Study:
         *,
         workers: int | None = None,
         resume: bool = False,
+        reuse: str | Path | None = None,
+        storage: str | None = None,
+        study_name: str | None = None,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> Study:
         """Search, and measure the front.
@@ -124,9 +131,17 @@ class Study:
         executor : Executor or callable, optional
             Any executor, or a function that makes one: only such a one can be replaced when its workers are lost.
         workers : int, optional
-            Processes of the default executor; one a core where nothing is said, and 0 to compute in this process.
+            Processes of the default executor; one a core where nothing is said, and 0 to compute in this process. Of another
+            executor: tasks that are claimed for it at once where the study is shared.
         resume : bool
             Go on with what the folder holds.
+        reuse : str or Path, optional
+            Folder of an earlier study, finished or not, whose answers are taken over where all that they depend on is equal.
+        storage : str, optional
+            URL of a PostgreSQL database in which several drivers share the study, each with a folder of its own; a study that
+            is there already is joined, if all that it is asked is equal.
+        study_name : str, optional
+            Name of the study in the database; the network's where nothing is said.
         progress : callable
             Told how far the study is.
 
@@ -138,24 +153,42 @@ class Study:
         Raises
         ------
         LeptonError
-            If the folder cannot be used, or worker processes cannot start.
+            If a folder, the earlier study, the executor or the database cannot be used.
         """
         if workers is not None and workers < 0:
             raise LeptonError(f"{workers} workers", fix="use 0 or more")
+        if storage is not None and reuse is not None:
+            fix = "run one of the two: what was reused here, other drivers would compute"
+            raise LeptonError("an earlier study cannot be reused by one that is shared", where=str(reuse), fix=fix)
+        own = executor is None
         if executor is None:
             count = os.cpu_count() or 1 if workers is None else workers
             executor = process_pool(count) if count else Here
         asked = {
             "settings": self.settings.model_dump(mode="json"),
             "model_digest": self.graph.digest,
-            "data_digest": None if self._data is None else _data_digest(self._data),
+            "data_digest": None if self._data is None else data_digest(self._data),
             "targets_digest": _digest(*(target.digest for target in self._targets.values())),
+            "software": software(),
         }
+        earlier = None if reuse is None else self._earlier(Path(reuse))
         samples = 0 if self._data is None else len(self._data)
-        with StudyFolder(self.folder, asked, self._toml, resume=resume) as state, _interrupts() as stop:
-            inputs = self._inputs(asked)
-            with one_thread_each(), Runner(executor) as runner:
-                self.found = Run(self.settings, state, runner, inputs, samples, progress, stop).result()
+        with ExitStack() as stack:
+            runner = Runner(executor)
+            folder: Callable[..., StudyFolder] = StudyFolder
+            if storage is not None:
+                from lepton_dse.study.database import Database
+                from lepton_dse.study.sharing import SharedFolder, SharedRunner
+
+                objectives = [(entry.figure, entry.maximize) for entry in self.settings.objectives]
+                database = stack.enter_context(Database(storage, study_name or self.graph.name, asked, objectives))
+                runner = SharedRunner(executor, database, os.cpu_count() or 1 if workers is None else max(workers, 1))
+                folder = partial(SharedFolder, database=database)
+            state = stack.enter_context(folder(self.folder, asked, self._toml, resume=resume))
+            stop = stack.enter_context(_interrupts())
+            inputs = self._inputs(asked, "" if own else software_digest())
+            with one_thread_each(), runner:
+                self.found = Run(self.settings, state, runner, inputs, samples, progress, stop, earlier).result()
         return self
 
     @property
@@ -189,12 +222,18 @@ class Study:
         used = order[: max(settings.samples or len(data), settings.calibration)]
         return Dataset(data.x[used], None if data.y is None else data.y[used])
 
-    def _inputs(self, asked: dict[str, Any]) -> Inputs:
+    def _earlier(self, folder: Path) -> Reuse:
+        if folder.resolve() == self.folder.resolve():
+            fix = "give the new study a folder of its own, or go on with this one by --resume"
+            raise LeptonError("is the study's own folder", where=str(folder), fix=fix)
+        return read_earlier(folder, self.settings, self.graph, self._data, self._targets)
+
+    def _inputs(self, asked: dict[str, Any], software: str) -> Inputs:
         parts = (asked["model_digest"], asked["data_digest"] or "", asked["targets_digest"])
         folder = self.folder.resolve() / "inputs" / _digest(*parts)[:24]
         write_inputs(folder, self.graph, self._data, self._targets)
         settings = self.settings
-        return Inputs(str(folder), settings.fpga, settings.metric, settings.calibration, settings.seed)
+        return Inputs(str(folder), settings.fpga, settings.metric, settings.calibration, settings.seed, software)
 
 
 def _target(name: str, root: Path) -> AnyTarget:
@@ -203,14 +242,6 @@ def _target(name: str, root: Path) -> AnyTarget:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _data_digest(data: Dataset) -> str:
-    hasher = hashlib.sha256(repr((data.x.shape, data.y is None)).encode())
-    hasher.update(np.ascontiguousarray(data.x, "<f4").data)
-    if data.y is not None:
-        hasher.update(np.ascontiguousarray(data.y, "<i8").data)
-    return hasher.hexdigest()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from lepton_dse.plan import Evidence
 from lepton_dse.study.executing import Here, Runner
 from lepton_dse.study.run import Found, Row, Run
 from lepton_dse.study.settings import Settings
-from lepton_dse.study.state import StoredFolder
+from lepton_dse.study.state import StoredFolder, stored_inputs
 from lepton_dse.study.work import Inputs, Task, read_inputs
 
 __all__ = ["Finished", "Standing", "read_finished"]
@@ -141,11 +141,9 @@ def _sound(standing: Standing) -> bool:
 
 def _inputs(folder: Path, digest: str) -> tuple[Graph, int]:
     where, fix = str(folder / "inputs"), "run the study again"
-    kept = sorted((folder / "inputs").glob("*/"))
-    if len(kept) != 1:
-        raise LeptonError("the study's model is missing", where=where, fix=fix)
+    kept = stored_inputs(folder)
     try:
-        graph, samples = read_inputs(kept[0])
+        graph, samples = read_inputs(kept)
     except (SafetensorError, OSError) as error:
         raise LeptonError("the study's data are damaged", where=where, fix=fix) from error
     if graph.digest != digest:

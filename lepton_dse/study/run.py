@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 
@@ -22,11 +22,12 @@ from lepton_dse.data import Interval
 from lepton_dse.study.executing import Runner
 from lepton_dse.study.front import pareto_front, relative_hypervolume
 from lepton_dse.study.objectives import MEASURED, Constraint, Figures
+from lepton_dse.study.reuse import Reuse
 from lepton_dse.study.sampling import Axes, chunks, elite, propose
 from lepton_dse.study.settings import Settings
 from lepton_dse.study.space import Candidate, Variant
 from lepton_dse.study.state import Record, StudyFolder
-from lepton_dse.study.work import Inputs, Measured, MeasureTask, Priced, PriceTask
+from lepton_dse.study.work import Inputs, Measured, MeasureTask, PriceTask
 
 __all__ = ["Found", "Row", "Run", "Step"]
 
@@ -111,6 +112,8 @@ class Found:
         A few of the candidates that are out, with what is against them.
     interrupted : bool
         Whether the run was ended early; then there is no front, and the study can be resumed.
+    reused_prices, reused_accuracies : int
+        Answers that are those of an earlier study; what was found is equal whether they were reused or computed.
     """
 
     front: tuple[Row, ...]
@@ -122,6 +125,8 @@ class Found:
     measured: int
     reasons: tuple[tuple[str, str], ...]
     interrupted: bool = False
+    reused_prices: int = field(default=0, compare=False)
+    reused_accuracies: int = field(default=0, compare=False)
 
 
 class Run:
@@ -139,6 +144,8 @@ class Run:
         Told how far it is.
     stop : threading.Event
         Set when the run is to end after the batch that it is at.
+    reuse : Reuse, optional
+        Answers of an earlier study.
     """
 
     def __init__(
@@ -150,10 +157,12 @@ class Run:
         samples: int,
         progress: Callable[[Step], None],
         stop: threading.Event,
+        reuse: Reuse | None = None,
     ) -> None:
         self.settings, self.space = settings, settings.space
         self.objectives, self.constraints, self._measures = settings.objectives, settings.constraints, settings.measures
         self._state, self._runner, self._inputs, self._progress, self._stop = state, runner, inputs, progress, stop
+        self._reuse = reuse
         self._all = min(settings.samples or samples, samples)
         self._screen = min(settings.screen, self._all)
         self._records: dict[int, Record] = {}
@@ -167,6 +176,8 @@ class Run:
 
     def result(self) -> Found:
         """Evaluate what is left to do, and measure the front."""
+        for records in self._recorded if self._state.shared else ():
+            self._state.share(self._entries(records), records[0].batch)
         if self.settings.enumerates:
             self._enumerate()
         else:
@@ -220,33 +231,43 @@ class Run:
     def _evaluate(self, indices: list[int], batch: int, total: int) -> list[Record]:
         """Price a batch, screen the variants in it that are new, and record it."""
         candidates = [self.space.candidate(index) for index in indices]
-        answers: dict[int, tuple[Priced, ...]] = {}
-        tasks = []
-        by_shape = groupby(range(len(indices)), lambda place: candidates[place].variant.shape)
-        for _, places in by_shape:
-            members = tuple(candidates[place] for place in places)
-            tasks += [PriceTask(self._inputs, members[start : start + _TASK]) for start in range(0, len(members), _TASK)]
-        done = len(self._records)
+        known = {} if self._reuse is None else {place: self._reuse.priced(entry) for place, entry in enumerate(candidates)}
+        priced = {place: found for place, found in known.items() if found is not None}
+        reused = set(priced)
+        parts: list[list[int]] = []
+        left = (place for place in range(len(indices)) if place not in reused)
+        for _, places in groupby(left, lambda place: candidates[place].variant.shape):
+            members = list(places)
+            parts += [members[start : start + _TASK] for start in range(0, len(members), _TASK)]
+        tasks = [PriceTask(self._inputs, tuple(candidates[place] for place in part)) for part in parts]
         for position, answer in self._runner.run(tasks):
-            answers[position] = answer
-            done += len(answer)
-            self._progress(Step("pricing", done, total, len(self._front)))
-        priced = [entry for position in range(len(tasks)) for entry in answers[position]]
-        records = [Record(index, batch, entry) for index, entry in zip(indices, priced, strict=True)]
+            priced |= dict(zip(parts[position], answer, strict=True))
+            self._progress(Step("pricing", len(self._records) + len(priced), total, len(self._front)))
+        records = [Record(index, batch, priced[place], place in reused) for place, index in enumerate(indices)]
         if self._measures:
             worth = [not record.priced.why and not _broken(self._cheap, record.priced.figures) for record in records]
             asked = [candidate.variant for candidate, wanted in zip(candidates, worth, strict=True) if wanted]
             self._measure(asked, self._screen, f"accuracy on {self._screen} samples")
+        self._state.add_batch(self._entries(records), batch + 1)
+        return records
+
+    def _entries(self, records: Sequence[Record]) -> list[tuple[Record, str, list[float | None]]]:
+        """Records with what they are called and what they come to."""
         entries = []
-        for candidate, record in zip(candidates, records, strict=True):
+        for record in records:
+            candidate = self.space.candidate(record.index)
             figures = self._figures(record, candidate.variant)
             entries.append((record, str(candidate), [figures.get(entry.figure) for entry in self.objectives]))
-        self._state.add_batch(entries, batch + 1)
-        return records
+        return entries
 
     def _measure(self, variants: Iterable[Variant], samples: int, stage: str) -> None:
         """Measure the variants whose accuracy on so many samples is not known yet."""
         new = [variant for variant in dict.fromkeys(variants) if self._state.measured(variant, samples) is None]
+        if self._reuse is not None:
+            for variant in new:
+                if (found := self._reuse.measured(variant, samples)) is not None:
+                    self._state.add_measured(variant, samples, found, reused=True)
+            new = [variant for variant in new if self._state.measured(variant, samples) is None]
         tasks = [MeasureTask(self._inputs, variant, samples) for variant in new]
         for done, (position, answer) in enumerate(self._runner.run(tasks), 1):
             self._state.add_measured(new[position], samples, answer)
@@ -300,6 +321,8 @@ class Run:
             measured=sum(self._state.measured(variant, self._all) is not None for variant in variants),
             reasons=tuple((str(self.space.candidate(index)), why) for index, why in list(against.items())[:_REASONS]),
             interrupted=stopped,
+            reused_prices=sum(record.reused for record in self._records.values()),
+            reused_accuracies=self._state.reused,
         )
 
     def _accuracy(self, variant: Variant) -> Measured | None:

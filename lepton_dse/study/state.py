@@ -1,7 +1,7 @@
 """The folder of a study: what was asked, what was found, and enough to go on after any interruption.
 
 ===================  ================================================================================================
-study.json           settings, and digests of model, data and hardware models
+study.json           settings, digests of model, data and hardware models, and versions of what computes
 STUDY.toml           the file that was run, where there was one
 journal.log          one line a candidate, as an Optuna journal; a batch is in it whole or not at all
 variants/*.json      accuracy of each variant of the network, by the variant's digest
@@ -17,7 +17,9 @@ import fcntl
 import gc
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -26,19 +28,29 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lepton_dse.data import Interval
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import read_text, write_bytes, write_text
 from lepton_dse.study.space import Variant
 from lepton_dse.study.work import Measured, Priced
 
-__all__ = ["Record", "StoredFolder", "StudyFolder"]
+__all__ = [
+    "Record",
+    "StoredFolder",
+    "StudyFolder",
+    "read_record",
+    "stored_inputs",
+    "stored_measured",
+    "stored_records",
+    "trial_of",
+]
 
 _SCHEMA = 1
 _ASKED, _JOURNAL, _LOCK, _TOML = "study.json", "journal.log", ".lock", "STUDY.toml"
 _NAME = "study"
 _BATCHES = "batches"
+_REUSED = "reused"
 _GROWS = {"trials", "patience", "least_gain"}
 """Settings that say when to end; a study may go on with others."""
 
@@ -54,11 +66,20 @@ class Record:
     batch : int
         In which it was evaluated, from 0.
     priced : Priced
+    reused : bool
+        Whether the price is that of an earlier study.
     """
 
     index: int
     batch: int
     priced: Priced
+    reused: bool = False
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """As the journal holds it; that a price was reused is said only where it was."""
+        found = {"index": self.index, "batch": self.batch, **asdict(self.priced)}
+        return {**found, _REUSED: True} if self.reused else found
 
 
 class StudyFolder:
@@ -80,18 +101,24 @@ class StudyFolder:
         If the folder holds a study and `resume` is false, holds another study, is damaged, or is in use.
     """
 
+    shared = False
+    """Whether the study is kept elsewhere too."""
+
     def __init__(self, folder: Path, asked: Mapping[str, Any], toml: str, *, resume: bool) -> None:
         self.folder = folder
         asked = {"schema_version": _SCHEMA, **asked}
-        _claim(folder, asked, resume=resume)
-        self._lock = _locked(folder)
+        try:
+            _claim(folder, asked, resume=resume)
+            self._lock = _locked(folder)
+        except OSError as error:
+            raise LeptonError(f"cannot be used: {error.strerror}", where=str(folder), fix="choose another folder") from error
         try:
             write_text(folder / _ASKED, json.dumps(asked, indent=1, sort_keys=True) + "\n")
             if toml:
                 write_text(folder / _TOML, toml)
             _drop_torn_batch(folder / _JOURNAL)
             self._backend = _Buffered(folder / _JOURNAL)
-            self._variants = dict(map(_read_measured, sorted((folder / "variants").glob("*.json"))))
+            self._read_variants()
         except BaseException:
             self._lock.close()
             raise
@@ -113,36 +140,19 @@ class StudyFolder:
             Candidates of the space.
         """
         directions = [StudyDirection.MAXIMIZE if greater else StudyDirection.MINIMIZE for greater in maximize]
-        before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        collects = gc.isenabled()
-        gc.disable()  # a long journal becomes very many objects, none of them garbage, which would be looked at over and over
-        try:
+        with _quiet(self.folder / _JOURNAL):
             storage = JournalStorage(self._backend)
             self._study = optuna.create_study(storage=storage, study_name=_NAME, directions=directions, load_if_exists=True)
-            trials = self._study.get_trials(deepcopy=False)
-            records = [_record(trial.user_attrs, size) for trial in trials]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            where = str(self.folder / _JOURNAL)
-            raise LeptonError("the journal is damaged", where=where, fix="start again in another folder") from error
-        finally:
-            optuna.logging.set_verbosity(before)
-            if collects:
-                gc.enable()
+            records = [_record(trial.user_attrs, size) for trial in self._study.get_trials(deepcopy=False)]
         return records, int(self._study.user_attrs.get(_BATCHES, 0))
+
+    def share(self, records: Sequence[tuple[Record, str, Sequence[float | None]]], batch: int) -> None:
+        """See that a batch is recorded wherever else the study is kept; of a study that is kept here alone, nothing to do."""
 
     def add_batch(self, records: Sequence[tuple[Record, str, Sequence[float | None]]], batches: int) -> None:
         """Record one batch: each candidate with its name and its objectives' values; all of them reach the disk, or none."""
-        for record, name, values in records:
-            known = [value for value in values if value is not None and math.isfinite(value)]
-            complete = len(known) == len(values) and not record.priced.why
-            self._study.add_trial(
-                optuna.trial.create_trial(
-                    state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.FAIL,
-                    values=known if complete else None,
-                    user_attrs={"name": name, "index": record.index, "batch": record.batch, **asdict(record.priced)},
-                )
-            )
+        for entry in records:
+            self._study.add_trial(trial_of(*entry))
         self._study.set_user_attr(_BATCHES, batches)
         self._backend.flush()
 
@@ -150,12 +160,25 @@ class StudyFolder:
         """What is known of a variant's accuracy on so many samples."""
         return self._variants.get((variant, samples))
 
-    def add_measured(self, variant: Variant, samples: int, found: Measured) -> None:
-        """Record a variant's accuracy."""
+    @property
+    def reused(self) -> int:
+        """Accuracies that are those of an earlier study."""
+        return len(self._reused)
+
+    def add_measured(self, variant: Variant, samples: int, found: Measured, *, reused: bool = False) -> None:
+        """Record a variant's accuracy, and whether it is that of an earlier study."""
         self._variants[variant, samples] = found
         document = {"schema_version": _SCHEMA, "variant": asdict(variant), "samples": samples, **asdict(found)}
+        if reused:
+            self._reused.add((variant, samples))
+            document[_REUSED] = True
         path = self.folder / "variants" / f"{variant.digest[:24]}-{samples}.json"
         write_text(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+    def _read_variants(self) -> None:
+        found = [(place, measured, reused) for place, measured, reused in map(_read_measured, _variant_files(self.folder))]
+        self._variants = {place: measured for place, measured, _ in found}
+        self._reused = {place for place, _, reused in found if reused}
 
 
 class StoredFolder(StudyFolder):
@@ -173,23 +196,18 @@ class StoredFolder(StudyFolder):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / _ASKED).is_file():
-            raise LeptonError("holds no study", where=str(folder), fix="make one by: lepton study STUDY.toml -o DIR")
-        try:
-            self.asked: dict[str, Any] = json.loads(read_text(folder / _ASKED))
-        except (ValueError, RecursionError) as error:
-            raise LeptonError("is no study's record", where=str(folder / _ASKED), fix="choose another folder") from error
+        self.asked = read_record(folder)
         journal = folder / _JOURNAL
         if not journal.is_file() or _whole(data := journal.read_bytes()) < len(data):
             self.refuse()
         self._backend = _Buffered(journal)
-        self._variants = dict(map(_read_measured, sorted((folder / "variants").glob("*.json"))))
+        self._read_variants()
 
     def add_batch(self, records: Sequence[tuple[Record, str, Sequence[float | None]]], batches: int) -> None:
         """Refuse: what is to be added was not done."""
         self.refuse()
 
-    def add_measured(self, variant: Variant, samples: int, found: Measured) -> None:
+    def add_measured(self, variant: Variant, samples: int, found: Measured, *, reused: bool = False) -> None:
         """Refuse: what is to be added was not done."""
         self.refuse()
 
@@ -197,6 +215,105 @@ class StoredFolder(StudyFolder):
         """Say that the study is not finished."""
         fix = "go on with it: lepton study STUDY.toml -o DIR --resume"
         raise LeptonError("the study is not finished", where=str(self.folder), fix=fix)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What the study of a folder was asked: settings, digests, and what computed it.
+
+    Raises
+    ------
+    LeptonError
+        If the folder holds no study, or its record is damaged.
+    """
+    path = folder / _ASKED
+    if not path.is_file():
+        raise LeptonError("holds no study", where=str(folder), fix="make one by: lepton study STUDY.toml -o DIR")
+    try:
+        asked = json.loads(read_text(path))
+        if not isinstance(asked, dict):
+            raise ValueError("no table")
+    except (ValueError, RecursionError) as error:
+        raise LeptonError("is no study's record", where=str(path), fix="choose another folder") from error
+    return asked
+
+
+def stored_inputs(folder: Path) -> Path:
+    """The folder of a study's model, data and hardware models.
+
+    Raises
+    ------
+    LeptonError
+        If it is missing.
+    """
+    kept = sorted((folder / "inputs").glob("*/"))
+    if len(kept) != 1:
+        raise LeptonError("the study's model is missing", where=str(folder / "inputs"), fix="run the study again")
+    return kept[0]
+
+
+def stored_records(folder: Path, size: int) -> list[Record]:
+    """What the journal of a study holds in whole batches, whether it is finished or not; its space has `size` candidates.
+
+    Raises
+    ------
+    LeptonError
+        If the journal is damaged.
+    """
+    path = folder / _JOURNAL
+    data = path.read_bytes() if path.is_file() else b""
+    data = data[: _whole(data)]
+    if not data:
+        return []
+    with _quiet(path):
+        storage = JournalStorage(_Entries([json.loads(line) for line in data.splitlines()]))
+        trials = optuna.load_study(storage=storage, study_name=_NAME).get_trials(deepcopy=False)
+        return [_record(trial.user_attrs, size) for trial in trials]
+
+
+def stored_measured(folder: Path) -> dict[tuple[Variant, int], Measured]:
+    """The accuracies that a study has measured, by variant and number of samples."""
+    return {place: measured for place, measured, _ in map(_read_measured, _variant_files(folder))}
+
+
+@contextmanager
+def _quiet(journal: Path) -> Iterator[None]:
+    """Optuna says nothing meanwhile, and what is wrong with a journal is one line."""
+    before, collects = optuna.logging.get_verbosity(), gc.isenabled()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    gc.disable()  # a long journal becomes very many objects, none of them garbage, which would be looked at over and over
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LeptonError("the journal is damaged", where=str(journal), fix="start again in another folder") from error
+    finally:
+        optuna.logging.set_verbosity(before)
+        if collects:
+            gc.enable()
+
+
+class _Entries(BaseJournalBackend):
+    """A journal that is read and no more."""
+
+    def __init__(self, entries: list[dict[str, Any]]) -> None:
+        self._entries = entries
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Entries from a number on."""
+        return iter(self._entries[log_number_from:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Nothing is added."""
+
+
+def trial_of(record: Record, name: str, values: Sequence[float | None]) -> FrozenTrial:
+    """A candidate as Optuna keeps it, complete where it is feasible by itself and all objectives are known."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    complete = len(known) == len(values) and not record.priced.why
+    return create_trial(
+        state=TrialState.COMPLETE if complete else TrialState.FAIL,
+        values=known if complete else None,
+        user_attrs={"name": name, **record.attributes},
+    )
 
 
 class _NoLock(JournalFileOpenLock):
@@ -214,6 +331,7 @@ class _Buffered(BaseJournalBackend):
     """A journal file that is written a batch at a time: one write and one wait for the disk instead of one a line."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = JournalFileBackend(str(path), _NoLock(str(path)))
         with path.open("rb") as lines:
             self._stored = sum(1 for _ in lines)
@@ -231,7 +349,13 @@ class _Buffered(BaseJournalBackend):
 
     def flush(self) -> None:
         """Write what waits."""
-        self._file.append_logs(self._waiting)
+        size = self._path.stat().st_size
+        try:
+            self._file.append_logs(self._waiting)
+        except OSError as error:
+            os.truncate(self._path, size)  # which needs no room
+            fix = "make room, and go on with --resume"
+            raise LeptonError(f"cannot be written: {error.strerror}", where=str(self._path), fix=fix) from error
         self._stored += len(self._waiting)
         self._waiting = []
 
@@ -240,7 +364,7 @@ def _claim(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
     """Refuse a folder that holds something else."""
     path = folder / _ASKED
     if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or not all(_begun(entry.name) for entry in folder.iterdir())):
             raise LeptonError("exists and holds no study", where=str(folder), fix="choose an empty folder")
         return
     if not resume:
@@ -253,6 +377,11 @@ def _claim(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
     if differs:
         fix = "undo the change, or choose another folder"
         raise LeptonError(f"cannot go on: {', '.join(differs)} changed since the study began", where=str(folder), fix=fix)
+
+
+def _begun(name: str) -> bool:
+    """Whether a file is one that a study leaves which ended before its record was written."""
+    return name == _LOCK or name.startswith((f".{_LOCK}.", f".{_ASKED}."))
 
 
 def _locked(folder: Path) -> BinaryIO:
@@ -297,14 +426,17 @@ def _record(attributes: Mapping[str, Any], size: int) -> Record:
     priced = Priced(**{name: attributes[name] for name in ("figures", "evidence", "band_pct", "why", "failed")})
     if not 0 <= attributes["index"] < size or not all(value is None or math.isfinite(value) for value in priced.figures.values()):
         raise ValueError("no candidate of this space")
-    return Record(attributes["index"], attributes["batch"], priced)
+    return Record(attributes["index"], attributes["batch"], priced, bool(attributes.get(_REUSED, False)))
 
 
-def _read_measured(path: Path) -> tuple[tuple[Variant, int], Measured]:
+def _variant_files(folder: Path) -> list[Path]:
+    return sorted((folder / "variants").glob("*.json"))
+
+
+def _read_measured(path: Path) -> tuple[tuple[Variant, int], Measured, bool]:
     try:
         document = json.loads(read_text(path))
-        both = (document["accuracy"], document["loss"])
-        accuracy, loss = (None if entry is None else Interval(**entry) for entry in both)
-        return (Variant(**document["variant"]), document["samples"]), Measured(accuracy, loss, document["why"])
+        place = Variant(**document["variant"]), document["samples"]
+        return place, Measured.read(document), bool(document.get(_REUSED, False))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LeptonError("is no measured accuracy", where=str(path), fix="delete the file and go on with --resume") from error

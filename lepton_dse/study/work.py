@@ -5,12 +5,15 @@ A task says all that it needs; model, data and hardware models are read from fil
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import platform
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from safetensors import safe_open
@@ -31,6 +34,7 @@ from lepton_dse.reference.accuracy import outputs_of
 from lepton_dse.reference.metrics.protocol import Outputs, metric_named
 from lepton_dse.sim.report import stored_format
 from lepton_dse.study.objectives import MEASURED
+from lepton_dse.study.software import software
 from lepton_dse.study.space import Candidate, Hardware, Variant
 from lepton_dse.targets import AnyTarget, FpgaTarget, target_from_json, target_to_json, with_numbers
 
@@ -41,14 +45,20 @@ __all__ = [
     "PriceTask",
     "Priced",
     "Task",
+    "UnfitWorkerError",
     "execute",
+    "read_data",
     "read_inputs",
+    "read_targets",
     "shaped",
+    "software_digest",
     "write_inputs",
 ]
 
 _DATA_FILE = "data.safetensors"
 _TARGETS_FILE = "targets.json"
+_ONE_AT_A_TIME = threading.Lock()
+"""Kernels have threads of their own, and not all ways that these are made bear two callers."""
 
 Answer = TypeVar("Answer")
 
@@ -95,6 +105,12 @@ class Measured:
     loss: Interval | None = None
     why: str = ""
 
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Measured:
+        """From its fields, which may stand among others."""
+        accuracy, loss = (None if (ends := document[name]) is None else Interval(**ends) for name in ("accuracy", "loss"))
+        return cls(accuracy, loss, document["why"])
+
     @property
     def figures(self) -> dict[str, float | None]:
         """The figures that need data."""
@@ -124,6 +140,8 @@ class Inputs:
     calibration : int
         The first samples of the data, for integer formats.
     seed : int
+    software : str
+        Which a worker must have too, as :func:`software_digest` says it; empty where it is not asked.
     """
 
     folder: str
@@ -131,10 +149,23 @@ class Inputs:
     metric: str
     calibration: int
     seed: int
+    software: str = ""
+
+
+class UnfitWorkerError(Exception):
+    """That a worker cannot do what it is asked, whatever the candidate; the message says what to do."""
 
 
 class Task(Protocol[Answer]):
     """Work for one process."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What it shares with all tasks of the study."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other tasks of the study."""
 
     def run(self) -> Answer:
         """Do it."""
@@ -148,6 +179,12 @@ class Task(Protocol[Answer]):
     def lost(self, why: str) -> Answer:
         """The answer where no worker lived to give one."""
 
+    def written(self, answer: Answer) -> str:
+        """The answer as JSON."""
+
+    def read(self, text: str) -> Answer:
+        """The inverse of :meth:`written`."""
+
 
 @dataclass(frozen=True)
 class PriceTask:
@@ -155,6 +192,11 @@ class PriceTask:
 
     inputs: Inputs
     candidates: tuple[Candidate, ...]
+
+    @property
+    def key(self) -> str:
+        """Digest of the candidates."""
+        return "price " + hashlib.sha256("\n".join(map(str, map(asdict, self.candidates))).encode()).hexdigest()[:32]
 
     def run(self) -> tuple[Priced, ...]:
         """One answer a candidate; whatever goes wrong with one is its answer."""
@@ -172,6 +214,17 @@ class PriceTask:
         """Every candidate failed."""
         return tuple(Priced({}, why=why, failed=True) for _ in self.candidates)
 
+    def written(self, answer: tuple[Priced, ...]) -> str:
+        """One entry a candidate."""
+        return json.dumps([asdict(priced) for priced in answer])
+
+    def read(self, text: str) -> tuple[Priced, ...]:
+        """The inverse of :meth:`written`."""
+        found = tuple(Priced(**entry) for entry in json.loads(text))
+        if len(found) != len(self.candidates):
+            raise ValueError("not one answer a candidate")
+        return found
+
 
 @dataclass(frozen=True)
 class MeasureTask:
@@ -180,6 +233,11 @@ class MeasureTask:
     inputs: Inputs
     variant: Variant
     samples: int
+
+    @property
+    def key(self) -> str:
+        """Of the variant and the number of samples."""
+        return f"accuracy {self.variant.digest[:32]} {self.samples}"
 
     def run(self) -> Measured:
         """The accuracy, or why there is none."""
@@ -200,10 +258,40 @@ class MeasureTask:
         """No accuracy."""
         return Measured(None, why=why)
 
+    def written(self, answer: Measured) -> str:
+        """Its fields."""
+        return json.dumps(asdict(answer))
 
-def execute(task: Task[Answer]) -> Answer:
-    """Run a task; what an executor is given."""
-    return task.run()
+    def read(self, text: str) -> Measured:
+        """The inverse of :meth:`written`."""
+        return Measured.read(json.loads(text))
+
+
+def execute(task: Task[Answer], attempt: int = 0) -> Answer:
+    """Run a task; what an executor is given, with the number of the attempt, which tells two of them apart.
+
+    Raises
+    ------
+    UnfitWorkerError
+        If this process has other software, or cannot see the study's files.
+    """
+    folder = Path(task.inputs.folder)
+    if task.inputs.software not in ("", software_digest()):
+        raise UnfitWorkerError(f"a worker has other software; install there what is here: {_words(software())}")
+    if not (folder / _TARGETS_FILE).is_file():
+        where = f"a worker on {platform.node()} cannot see {folder}"
+        raise UnfitWorkerError(f"{where}; share the study's folder under the same path on all machines")
+    with _ONE_AT_A_TIME:
+        return task.run()
+
+
+def software_digest() -> str:
+    """Digest of what computes here."""
+    return hashlib.sha256(_words(software()).encode()).hexdigest()
+
+
+def _words(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def write_inputs(folder: Path, graph: Graph, data: Dataset | None, targets: dict[str, AnyTarget]) -> None:
@@ -226,6 +314,21 @@ def read_inputs(folder: Path) -> tuple[Graph, int]:
         return read_graph(folder), 0
     with safe_open(path, "numpy") as arrays:
         return read_graph(folder), int(arrays.get_slice("x").get_shape()[0])
+
+
+def read_data(folder: Path) -> Dataset | None:
+    """The samples that :func:`write_inputs` wrote; None where there are none."""
+    path = folder / _DATA_FILE
+    if not path.is_file():
+        return None
+    arrays = load(path.read_bytes())
+    return Dataset(arrays["x"], arrays.get("y"))
+
+
+def read_targets(folder: Path) -> dict[str, AnyTarget]:
+    """The hardware models that :func:`write_inputs` wrote, by name."""
+    texts: dict[str, str] = json.loads(read_text(folder / _TARGETS_FILE))
+    return {name: target_from_json(text, where=name) for name, text in texts.items()}
 
 
 def shaped(graph: Graph, variant: Variant) -> Graph:
@@ -301,11 +404,7 @@ def _graph(folder: str) -> Graph:
 
 @lru_cache(maxsize=2)
 def _data(folder: str) -> Dataset | None:
-    path = Path(folder) / _DATA_FILE
-    if not path.is_file():
-        return None
-    arrays = load(path.read_bytes())
-    return Dataset(arrays["x"], arrays.get("y"))
+    return read_data(Path(folder))
 
 
 @lru_cache(maxsize=4)
@@ -335,8 +434,7 @@ def _weight_bytes(folder: str, variant: Variant) -> float:
 
 @lru_cache(maxsize=2)
 def _targets(folder: str) -> dict[str, AnyTarget]:
-    texts: dict[str, str] = json.loads(read_text(Path(folder) / _TARGETS_FILE))
-    return {name: target_from_json(text, where=name) for name, text in texts.items()}
+    return read_targets(Path(folder))
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from lepton_dse.targets.schema import BaseTarget, Frozen, Quantity, Rate
 
-__all__ = ["FpgaTarget", "UsableShare"]
+__all__ = ["FabricEnergy", "FpgaTarget", "UsableShare"]
 
 
 class UsableShare(Frozen):
@@ -27,6 +27,17 @@ class UsableShare(Frozen):
         return self
 
 
+class FabricEnergy(Frozen):
+    """Joules of what a design does in the fabric; what grows with the widths of operands is given for one width."""
+
+    multiply_j: Quantity
+    """A product of 8 by 8 bits."""
+    add_j: Quantity
+    """A sum of 32 bits."""
+    memory_j_per_byte: Quantity
+    """An access to a block RAM."""
+
+
 class FpgaTarget(BaseTarget):
     """An FPGA: fabric resources, what one block holds, and the clock that designs are planned for."""
 
@@ -42,6 +53,8 @@ class FpgaTarget(BaseTarget):
     """Block RAMs of 18 Kibit."""
     usable_share: UsableShare
     """Share of each resource that a design may fill before routing or timing fails."""
+    energy: FabricEnergy | None = None
+    """Without it no energy is predicted."""
     memory_byte_per_s: Quantity | None = None
     """External memory; the streaming designs do not use it."""
 

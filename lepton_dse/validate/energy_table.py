@@ -14,11 +14,12 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.sim.energy import between_nodes
 from lepton_dse.validate.figures import figures
 
-__all__ = ["NODES", "mac16_j", "mac_j", "operation_j", "sram_j_per_byte"]
+__all__ = ["NODES", "fabric_j", "mac16_j", "mac_j", "operation_j", "sram_j_per_byte"]
 
 NODES = (45.0, 7.0)
 """Nodes of the published figures, in nanometres."""
 _UNIT = 1e-12
+_FABRIC = 14
 
 
 @cache
@@ -81,6 +82,20 @@ def sram_j_per_byte(size: str, node_nm: float) -> float:
         For other sizes.
     """
     return operation_j(f"sram {size}", node_nm) / 8
+
+
+def fabric_j(operation: str, node_nm: float) -> float:
+    """Joules of an operation in an FPGA's logic: the dynamic power there is 14 times that of standard cells at the same work.
+
+    The ratio is the mean over circuits of look-up tables and flip-flops at 90 nm (I. Kuon and J. Rose, "Measuring the Gap Between
+    FPGAs and ASICs", IEEE Trans. CAD 26(2), 2007); with hard multipliers it is smaller.
+
+    Raises
+    ------
+    LeptonError
+        If no figure of the operation is known.
+    """
+    return _FABRIC * operation_j(operation, node_nm)
 
 
 def mac16_j(node_nm: float = 65.0) -> float:

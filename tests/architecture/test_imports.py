@@ -40,6 +40,8 @@ OPTIONAL = {
     "onnxruntime": {"verify"},
     "sklearn": {"demo"},
     "cocotb_tools": {"verify"},
+    "distributed": {"study"},
+    "resvg_py": {"report"},
 }
 
 

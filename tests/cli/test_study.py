@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+from postgres import need, server
 
 GOOD = """\
 model = "model.onnx"
@@ -41,7 +45,18 @@ def test_json_has_stable_keys(lepton: Any, file: Path) -> None:
     result = lepton("study", file, "-o", file.parent / "out", "--workers", 0, "--json")
     document = result.document
     assert result.code == 0
-    keys = {"schema_version", "model", "space", "enumerated", "evaluated", "infeasible", "failed", "hypervolume", "front"}
+    keys = {
+        "schema_version",
+        "model",
+        "space",
+        "enumerated",
+        "evaluated",
+        "infeasible",
+        "failed",
+        "hypervolume",
+        "reused",
+        "front",
+    }
     assert set(document) == keys
     assert document["space"]["size"] == document["evaluated"] == 6
     assert document["space"]["targets"][1] == {"target": "google-tpu-v1", "numbers": {"array_rows": [64, 128]}}
@@ -159,6 +174,48 @@ def test_missing_data_and_arguments(lepton: Any, file: Path) -> None:
     assert "no such file" in lepton("study", file.parent / "none.toml", "-o", file.parent / "out").complaint
     file.write_text(COST)
     assert "-1 workers" in lepton("study", file, "-o", file.parent / "out", "--workers=-1").complaint
+
+
+def test_an_earlier_study_is_reused(lepton: Any, file: Path) -> None:
+    assert lepton("study", file, "-o", file.parent / "old", "--workers", 0).code == 0
+    file.write_text(GOOD.replace("[64, 128]", "[64, 256]"))
+    options = ("--workers", 0, "--reuse", file.parent / "old")
+    cold = lepton("study", file, "-o", file.parent / "cold", "--workers", 0, "--json").document
+    document = lepton("study", file, "-o", file.parent / "new", *options, "--json").document
+    assert (cold.pop("reused"), document.pop("reused")["prices"]) == ({"prices": 0, "accuracies": 0}, 4)
+    assert document == cold
+    shown = lepton("study", file, "-o", file.parent / "shown", *options).out
+    assert "; reused 4 prices and " in shown
+    own = lepton("study", file, "-o", file.parent / "old", "--reuse", file.parent / "old")
+    assert "is the study's own folder" in own.complaint
+    assert "holds no study" in lepton("study", file, "-o", file.parent / "out", "--reuse", file.parent / "none").complaint
+
+
+def test_clusters_and_databases_that_cannot_be_used(lepton: Any, file: Path) -> None:
+    need("distributed")
+    need("psycopg")
+    ask = partial(lepton, "study", file, "-o", file.parent / "out")
+    assert "both --workers and --dask" in ask("--dask", "tcp://127.0.0.1:1", "--workers", 1).complaint
+    assert "no Dask scheduler answers" in ask("--dask", "nowhere").complaint
+    assert "no database's URL" in ask("--storage", "postgresql://me:secret@host:port/db").complaint
+    complaint = ask("--storage", "postgresql://me:secret@127.0.0.1:1/db").complaint
+    assert "postgresql+psycopg://me:***@127.0.0.1:1/db: the database cannot be used" in complaint
+    assert "secret" not in complaint
+    assert not (file.parent / "out").exists()
+
+
+def test_a_shared_study_is_reported(lepton: Any, file: Path) -> None:
+    with server() as url:
+        first, second = (
+            lepton("study", file, "-o", file.parent / name, "--workers", 0, "--storage", url, "--json") for name in ("a", "b")
+        )
+        assert (first.code, first.document, first.err) == (0, second.document, "")
+        file.write_text(GOOD.replace('["float16", "int8"]', '["int8"]'))
+        refused = lepton("study", file, "-o", file.parent / "c", "--storage", url).complaint
+        assert "holds another study called" in refused
+        assert "space differ" in refused
+        assert lepton("study", file, "-o", file.parent / "c", "--storage", url, "--study-name", "other", "--workers", 0).code == 0
+    assert lepton("report", file.parent / "b").code == 0
 
 
 @pytest.mark.slow

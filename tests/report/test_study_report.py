@@ -6,8 +6,10 @@ import base64
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from lepton_dse.data import Dataset
 from lepton_dse.files import data_folder
 from lepton_dse.importers import load_model
-from lepton_dse.report.study_report import study_html
+from lepton_dse.report.study_report import Details, details_of, study_html
 from lepton_dse.report.study_report.facts import Facts, grouped_reasons
 from lepton_dse.report.study_report.points import axes_of, drawn, points_json
 from lepton_dse.study import Finished, Found, Row, Settings, Space, Standing, Study, read_finished
@@ -40,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study with names that would be markup, candidates that do not fit, and some that break a constraint."""
     root = tmp_path_factory.mktemp("study")
     model = onnx.load(data_folder("models") / "digits_cnn.onnx")
-    model.graph.name = NAME
+    model.graph.name = model.graph.node[0].name = NAME
     onnx.save(model, root / "model.onnx")
     (root / TARGET).parent.mkdir(parents=True)
     (root / TARGET).write_text((data_folder("hwmodels") / "cpu" / "raspberry-pi-5.toml").read_text())
@@ -62,8 +64,13 @@ def finished(study: Study) -> Finished:
 
 
 @pytest.fixture(scope="module")
-def html(finished: Finished) -> str:
-    return study_html(finished)
+def details(study: Study, finished: Finished) -> Details:
+    return details_of(study.folder, finished)
+
+
+@pytest.fixture(scope="module")
+def html(finished: Finished, details: Details) -> str:
+    return study_html(finished, details)
 
 
 class _Elements(HTMLParser):
@@ -89,7 +96,20 @@ class _Elements(HTMLParser):
 
 
 def embedded(html: str) -> Any:
-    return json.loads(_Elements(html).scripts[0])
+    return expanded(_Elements(html).scripts[0])
+
+
+def expanded(text: str) -> Any:
+    """The page's data, points by the names of their fields and texts in the place of their numbers."""
+    document = json.loads(text)
+    texts = document["texts"]
+    for place, values in enumerate(document["points"]):
+        point = dict(zip(document["fields"], values, strict=True))
+        point["chosen"] = [texts[number] for number in point["chosen"]]
+        for name, size in (("figures", 3), ("bounds", 2)):
+            point[name] = [[texts[number] for number in part] for part in zip(*[iter(point[name])] * size, strict=True)]
+        document["points"][place] = point
+    return document
 
 
 def test_every_feasible_candidate_is_drawn_with_its_figures(study: Study, html: str) -> None:
@@ -112,9 +132,9 @@ def test_every_feasible_candidate_is_drawn_with_its_figures(study: Study, html: 
         value, interval, known = told["accuracy"]
         assert value == f"{row.accuracy.value:.4f}"
         assert interval == f"95% interval {row.accuracy.low:.4f} to {row.accuracy.high:.4f}, 40 samples"
-        assert document["evidence"][known].startswith("executed: ")
-        assert document["evidence"][told["energy"][2]].startswith("unchecked: ")
-        assert document["evidence"][told["latency"][2]].startswith(f"{row.evidence}: ")
+        assert known.startswith("executed: ")
+        assert told["energy"][2].startswith("unchecked: ")
+        assert told["latency"][2].startswith(f"{row.evidence}: ")
     screened = [
         point for point in document["points"] if "10 samples" in point["figures"][document["figures"].index("accuracy")][1]
     ]
@@ -154,7 +174,8 @@ def test_only_its_own_scripts_may_run_and_nothing_may_be_loaded(html: str) -> No
 
 def test_same_folder_same_bytes_and_the_folder_stays(study: Study, html: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in study.folder.rglob("*")}
-    assert study_html(read_finished(study.folder)) == html
+    again = read_finished(study.folder)
+    assert study_html(again, details_of(study.folder, again)) == html
     assert {path: path.stat().st_mtime_ns for path in study.folder.rglob("*")} == before
 
 
@@ -165,6 +186,13 @@ def test_reasons_are_counted(finished: Finished, html: str) -> None:
     assert len(groups) < len({entry.why for entry in out})
     assert any("asked is latency_s <= 1.2e-05" in group.example for group in groups)
     assert "float16 arithmetic of lattice-ice40up5k" in html
+
+
+def test_a_long_reason_is_folded_and_whole(finished: Finished) -> None:
+    out = next(entry for entry in finished.candidates if entry.why)
+    long = replace(out, why=f"<b>{'word ' * 100}&end")
+    spoilt = replace(finished, candidates=tuple(long if entry is out else entry for entry in finished.candidates))
+    assert re.search("<details><summary>&lt;b&gt;word [^<]*…</summary>…[^<]*&amp;end</details>", study_html(spoilt))
 
 
 def test_nothing_feasible_is_a_page_without_a_picture(tmp_path: Path) -> None:
@@ -335,6 +363,13 @@ def test_browser_the_table_answers_to_keys(page: Page, html: str) -> None:
         page.press("Enter")
         page.wait(f"{latency}.parentElement.getAttribute('aria-sort') === '{sort}'")
         assert page.run(order) == expected
+
+
+@pytest.mark.slow
+def test_browser_names_of_operations_stay_text(page: Page) -> None:
+    assert page.run("document.querySelector('#plan tbody th').textContent") == NAME
+    assert page.run("document.getElementById('roofline').data.at(-1).text[0].split('<br>')[0]").startswith("&lt;/script&gt;")
+    assert page.run("document.querySelectorAll('main img, main script').length") == 0
 
 
 @pytest.mark.slow

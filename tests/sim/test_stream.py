@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +22,13 @@ from lepton_dse.search.stream_planner import size_fifos
 from lepton_dse.sim.event_graph import Times
 from lepton_dse.sim.stream import resource_violations, run_stream, stage_cycles, stall_case, stream_report
 from lepton_dse.targets import FpgaTarget, load_target
+from lepton_dse.targets.fpga import FabricEnergy
 from lepton_dse.targets.schema import Quantity
 from lepton_dse.testing import StreamCase, stream_cases
 from lepton_dse.testing.strategies import foldings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "oracle"))
+from fabric_energy import counted_energy
 
 EXAMPLES = settings(max_examples=40)
 
@@ -164,6 +170,21 @@ def test_the_report_adds_up(case: StreamCase, data: st.DataObject) -> None:
     assert report.feasible
     words = [(layer.weights.size * layer.weight_bits) for layer in chain.layers if isinstance(layer, MatrixLayer)]
     assert report.peak_bytes * 8 >= sum(words)
+
+
+@EXAMPLES
+@given(case=stream_cases(samples=2), data=st.data(), joules=st.tuples(*[st.floats(0, 10)] * 3))
+def test_energy_is_that_of_every_event(case: StreamCase, data: st.DataObject, joules: tuple[float, float, float]) -> None:
+    lowered, chain = chain_of(case)
+    target = load_target("unit-fpga")
+    assert isinstance(target, FpgaTarget)
+    schedule = stream_schedule(chain, data.draw(foldings(chain)))
+    assert stream_report(schedule, lowered, target).energy_j is None, "nothing is known of this device"
+    multiply, add, memory = (Quantity(value=value, source="unit") for value in joules)
+    energy = FabricEnergy(multiply_j=multiply, add_j=add, memory_j_per_byte=memory)
+    report = stream_report(schedule, lowered, target.model_copy(update={"energy": energy}))
+    assert report.energy_j == pytest.approx(counted_energy(schedule, lowered, energy))
+    assert report.energy_j == sum(op.energy_j or 0.0 for op in report.ops)
 
 
 def limited(**amounts: float) -> FpgaTarget:

@@ -45,6 +45,27 @@ def test_prune_or_quantize(tmp_path: Path) -> None:
     assert all("int8" in row[4] for row in rows)
 
 
+def test_four_families(tmp_path: Path) -> None:
+    printed = run("11_four_families.py", "--no-verify", "--batches", "1", "16", "-o", str(tmp_path))
+    assert all(family in printed for family in ("CPU", "GPU", "TPU", "FPGA"))
+    assert "One image by itself is answered first by the CPU" in printed
+    ElementTree.parse(tmp_path / "four_families.svg")
+
+
+def test_new_device(tmp_path: Path) -> None:
+    printed = run("12_new_device.py", "--quick", "--workers", "0", "-o", str(tmp_path))
+    assert "4 of its accuracies were known" in printed
+    assert "finds the same" in printed
+    ElementTree.parse(tmp_path / "new_device.svg")
+
+
+def test_edge_fpga(tmp_path: Path) -> None:
+    printed = run("13_edge_fpga.py", "--quick", "--workers", "0", "-o", str(tmp_path))
+    assert "Fastest: " in printed
+    assert "least energy: " in printed
+    ElementTree.parse(tmp_path / "edge_fpga.svg")
+
+
 def there(*places: str) -> None:
     """Skip where none of the files is here: tests fetch nothing."""
     if not any((root / place).exists() for place in places for root in (Path("/"), ROOT / "build" / "data")):

@@ -43,6 +43,17 @@ NODE = {
     "raspberry-pi-5": 16,
 }
 
+FABRIC_NODE = {
+    "amd-alveo-u250": 16,
+    "amd-alveo-u280": 16,
+    "amd-vck190": 7,
+    "amd-zu3eg": 16,
+    "amd-zu9eg": 16,
+    "amd-zynq-7020": 28,
+    "lattice-ecp5-85f": 40,
+    "lattice-ice40up5k": 40,
+}
+
 
 def test_the_table_names_a_source_and_shrinks_with_the_node() -> None:
     rows = figures("energy_operations")
@@ -80,7 +91,13 @@ def test_hardware_models_carry_what_their_sources_say(name: str) -> None:
     """Energies are the derived ones to three digits, marked unverified where derived, and cover all levels or none."""
     target = load_target(name)
     if isinstance(target, FpgaTarget):
-        assert not target.energy_j_per_mac
+        energy, node = target.energy, FABRIC_NODE[name]
+        assert energy is not None
+        assert energy.multiply_j.value == pytest.approx(14 * operation_j("int8 multiply", node), rel=5e-3)
+        assert energy.add_j.value == pytest.approx(14 * operation_j("int32 add", node), rel=5e-3)
+        assert energy.memory_j_per_byte.value == pytest.approx(sram_j_per_byte("8 KB", node), rel=5e-3)
+        parts = (energy.multiply_j, energy.add_j, energy.memory_j_per_byte)
+        assert {target.sources[quantity.source].kind for quantity in parts} == {SourceKind.UNVERIFIED}
         return
     assert isinstance(target, Processor)
     known = [level.energy_j_per_byte for level in target.levels]

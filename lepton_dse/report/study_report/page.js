@@ -1,6 +1,6 @@
-"use strict";
+// All feasible candidates as a picture, the one that is chosen, and the table of the front.
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { data, dark, colours, plain, element } = Report;
   const plot = document.getElementById("plot");
   const panel = document.getElementById("candidate");
   const heading = document.getElementById("candidate-name");
@@ -8,43 +8,15 @@
   const front = document.getElementById("front");
   const body = front.tBodies[0];
   const byIndex = new Map(data.points.map((point) => [point.index, point]));
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const colours = ["#2f7fd0", "#d9641e", "#2e9d4f", "#a05bc4", "#b08d00", "#12968a", "#d6457a", "#7a8794"];
   const symbols = ["circle", "square", "diamond", "triangle-up", "cross", "star"];
-  const buttons = [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const table = (caption, headings, rows) => Report.table(told, caption, headings, rows);
   let chosen = null;
+  let still = false;
 
-  // Names are shown as they are: Plotly takes some of HTML for markup.
-  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const selected = (name, otherwise) => {
     const select = document.getElementById("select-" + name);
     return select === null ? otherwise : select.value;
   };
-
-  function element(name, text, parent) {
-    const made = document.createElement(name);
-    if (text !== null) made.textContent = text;
-    parent.append(made);
-    return made;
-  }
-
-  function table(caption, headings, rows) {
-    const made = element("table", null, told);
-    element("caption", caption, made);
-    if (headings.length) {
-      const head = element("tr", null, element("thead", null, made));
-      for (const text of headings) element("th", text, head).scope = "col";
-    }
-    const lines = element("tbody", null, made);
-    for (const [name, ...cells] of rows) {
-      const line = element("tr", null, lines);
-      element("th", name, line).scope = "row";
-      for (const [text, small] of cells) {
-        const cell = element("td", text, line);
-        if (small) element("small", small, cell);
-      }
-    }
-  }
 
   function choose(index) {
     const point = byIndex.get(index);
@@ -61,13 +33,16 @@
       note.append(", which is worse in no objective.");
     }
     table("What it chooses", [], data.choices.map((name, place) => [name, [point.chosen[place], ""]]));
-    const figures = data.figures.map((name, place) => {
+    const unknown = (place) => point.figures[place][2] === "not known";
+    const figures = data.figures.flatMap((name, place) => {
       const [text, interval, known] = point.figures[place];
-      return [name, [text, interval], data.evidence[known].split(": ")];
+      return unknown(place) ? [] : [[name, [text, interval], known.split(": ")]];
     });
     table("Its figures", ["figure", "value", "evidence"], figures);
+    const absent = data.figures.filter((name, place) => unknown(place));
+    if (absent.length) element("p", "Not known here: " + absent.join(", ") + ".", told).className = "note";
     if (data.bounds.length) {
-      const bounds = data.bounds.map((name, place) => [name, ...point.bounds[place].map((text) => [text, ""])]);
+      const bounds = data.bounds.map(([name], place) => [name, ...point.bounds[place].map((text) => [text, ""])]);
       table("Constraints", ["constraint", "value", "to spare", "binds"], bounds);
     } else {
       element("p", "The study has no constraints.", told);
@@ -77,10 +52,14 @@
       else row.removeAttribute("aria-current");
     }
     draw();
-    panel.scrollIntoView({ block: "nearest" });
+    if (!still) panel.scrollIntoView({ block: "nearest" });
+    still = false;
+    for (const listener of Report.listeners) listener(index, point.front);
   }
 
-  function go(index) {
+  // With `quiet` the page stays where it is: what was asked for is shown elsewhere.
+  function go(index, quiet = false) {
+    still = quiet;
     const wanted = "#candidate=" + index;
     if (location.hash === wanted) choose(index);
     else location.hash = wanted;
@@ -91,24 +70,24 @@
     if (match) choose(Number(match[1]));
   }
 
-  function axis(number, points, ink, rule) {
+  // Of candidates that are drawn at one place a click means the member of the front.
+  function uppermost(index) {
+    const point = byIndex.get(index);
+    const axes = [Number(selected("x", "0")), Number(selected("y", "1"))];
+    const near = (other) => axes.every((number) => Math.abs(other.at[number] - point.at[number]) <= 1e-4 * Math.abs(point.at[number]));
+    const member = point.front ? undefined : data.points.find((other) => other.front && near(other));
+    return member === undefined ? index : member.index;
+  }
+
+  function axis(number, points) {
     const entry = data.axes[number];
     const values = points.map((point) => point.at[number]).filter((value) => value !== null);
     const low = Math.min(...values);
     const high = Math.max(...values);
     const logarithmic = low > 0 && high / low >= 20;
     const better = entry.greater ? "greater is better" : "less is better";
-    return {
-      title: { text: plain(entry.name + (entry.unit ? " (" + entry.unit + ")" : "") + ", " + better) },
-      type: logarithmic ? "log" : "linear",
-      dtick: logarithmic && high / low > 100 ? 1 : undefined,
-      exponentformat: "SI",
-      minexponent: 0,
-      color: ink,
-      gridcolor: rule,
-      zeroline: false,
-      automargin: true,
-    };
+    const ticks = { type: logarithmic ? "log" : "linear", dtick: logarithmic && high / low > 100 ? 1 : undefined };
+    return Report.axis(entry.name + (entry.unit ? " (" + entry.unit + ")" : "") + ", " + better, ticks);
   }
 
   function trace(target, points, x, y, isFront) {
@@ -136,8 +115,7 @@
   }
 
   function draw() {
-    const styles = getComputedStyle(document.documentElement);
-    const [ink, rule, ground] = ["--ink", "--rule", "--ground"].map((name) => styles.getPropertyValue(name).trim());
+    const { ink } = Report.inks();
     const x = Number(selected("x", "0"));
     const y = Number(selected("y", "1"));
     const only = selected("target", "");
@@ -164,18 +142,10 @@
       const marker = { symbol: "circle-open", size: 20, color: ink, line: { width: 2 } };
       traces.push({ type: "scatter", mode: "markers", x: [chosen.at[x]], y: [chosen.at[y]], marker, hoverinfo: "skip", showlegend: false });
     }
-    const layout = {
-      paper_bgcolor: ground,
-      plot_bgcolor: ground,
-      font: { color: ink, family: "system-ui, sans-serif", size: 13 },
-      margin: { l: 60, r: 10, t: 34, b: 50 },
-      xaxis: axis(x, shown, ink, rule),
-      yaxis: axis(y, shown, ink, rule),
-      legend: { itemsizing: "constant" },
-      hovermode: "closest",
-      uirevision: [x, y, only].join(),
-    };
-    Plotly.react(plot, traces, layout, { responsive: true, displaylogo: false, modeBarButtons: buttons });
+    const rows = Math.ceil(new Set(shown.map((point) => point.target)).size / 2);
+    const below = { itemsizing: "constant", orientation: "h", yref: "container", y: 0, yanchor: "bottom" };
+    const layout = { xaxis: axis(x, shown), yaxis: axis(y, shown), legend: { itemsizing: "constant" }, uirevision: [x, y, only].join() };
+    Report.picture(plot, traces, Report.wide() ? layout : { ...layout, legend: below, margin: { l: 60, r: 10, t: 34, b: 70 + 21 * rows } });
     for (const row of body.rows) row.hidden = only !== "" && byIndex.get(Number(row.dataset.index)).target !== Number(only);
   }
 
@@ -208,10 +178,11 @@
   }
   dark.addEventListener("change", draw);
   window.addEventListener("hashchange", follow);
+  Report.go = go;
+  Report.follow = follow;
   draw();
   plot.on("plotly_click", (event) => {
     const index = event.points[0].customdata;
-    if (index !== undefined) go(index);
+    if (index !== undefined) go(uppermost(index));
   });
-  follow();
 })();

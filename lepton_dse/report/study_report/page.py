@@ -4,43 +4,60 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files as package_files
 
 from plotly.offline import get_plotlyjs
 
+from lepton_dse.report.study_report.details import Details
+from lepton_dse.report.study_report.evidence import evidence_html
 from lepton_dse.report.study_report.facts import Facts, grouped_reasons
 from lepton_dse.report.study_report.figures import FIGURE_WORDS, bound_words, figure_text, interval_text, known_by
+from lepton_dse.report.study_report.markup import cell, head, listed, row, section, select, some, wrapped
 from lepton_dse.report.study_report.points import CHOICES, axes_of, chosen, drawn, points_json
+from lepton_dse.report.study_report.sections import growth_html, plans_html
 from lepton_dse.report.text import count
 from lepton_dse.study import Finished, Standing
 from lepton_dse.study.objectives import Objective
 
 __all__ = ["study_html"]
 
+_SCRIPTS = ("common.js", "page.js", "plans.js", "charts.js")
+_LONG = 240
+"""Letters of a reason beyond which its rest is folded away."""
 _REASONS = 25
 """Kinds of reasons that are listed."""
 
 
-def study_html(study: Finished) -> str:
+def study_html(study: Finished, details: Details | None = None) -> str:
     """One HTML document about a finished study; the same study gives the same text.
 
     All that came from files is escaped. The document's own policy names its scripts by their digests, so that no other one runs,
     and refuses every connection.
+
+    Parameters
+    ----------
+    study : Finished
+    details : Details, optional
+        What stands behind its figures, as :func:`~lepton_dse.report.study_report.details.details_of` finds it in the folder; the
+        page has no plans, rooflines, observations or growth without.
     """
     facts = Facts(study)
     folder = package_files("lepton_dse.report.study_report")
-    style, code = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style = (folder / "page.css").read_text("utf-8")
+    code = "\n".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     library = get_plotlyjs().replace("\r\n", "\n")
     allowed = " ".join(f"'sha256-{_digest(text)}'" for text in (library, code))
     policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
     title = escape(f"Study of {study.graph.name}")
-    scripts = [
-        f'<script type="application/json" id="data">{points_json(facts)}</script>',
-        f"<script>{library}</script>",
-        f"<script>{code}</script>",
-    ]
+    scripts = []
+    if facts.front:
+        scripts = [
+            f'<script type="application/json" id="data">{points_json(facts, details)}</script>',
+            f"<script>{library}</script>",
+            f"<script>{code}</script>",
+        ]
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -58,10 +75,12 @@ def study_html(study: Finished) -> str:
         *_question(study),
         *_answer(facts),
         *(_picture(facts) + _front(facts) if facts.front else []),
-        *_search(facts),
+        *(plans_html(details) if details and facts.front else []),
+        *(evidence_html(facts, details.holdings, details.suites, details.screened) if details and facts.front else []),
+        *_search(facts, growth_html(details) if details and facts.front else []),
         *_glossary(study),
         "</main>",
-        *(scripts if facts.front else []),
+        *scripts,
         "</body>",
         "</html>",
         "",
@@ -76,29 +95,29 @@ def _digest(text: str) -> str:
 def _question(study: Finished) -> list[str]:
     settings, graph = study.settings, study.graph
     space = settings.space
-    wanted = _listed(FIGURE_WORDS[name].best for name in settings.minimize)
-    kept = _listed(bound_words(bound) for bound in settings.constraints)
+    wanted = listed(FIGURE_WORDS[name].best for name in settings.minimize)
+    kept = listed(bound_words(bound) for bound in settings.constraints)
     asked = f"Which hardware, and which compression of the network, gives {wanted}" + (f", with {kept}?" if kept else "?")
     hardware = sum(sweep.size for sweep in space.targets)
     axes = [
-        _some(hardware, "hardware model", "hardware models"),
-        _some(len(space.formats), "number format", "number formats"),
-        _some(len(space.sparsities), "share of zero weights", "shares of zero weights"),
-        _some(len(space.channels), "share of channels cut", "shares of channels cut"),
-        _some(len(space.batches), "batch size", "batch sizes"),
+        some(hardware, "hardware model", "hardware models"),
+        some(len(space.formats), "number format", "number formats"),
+        some(len(space.sparsities), "share of zero weights", "shares of zero weights"),
+        some(len(space.channels), "share of channels cut", "shares of channels cut"),
+        some(len(space.batches), "batch size", "batch sizes"),
     ]
     network = (
-        f"The network is {graph.name}: {_some(len(graph.ops), 'operation', 'operations')}, {count(graph.parameters)} parameters, "
+        f"The network is {graph.name}: {some(len(graph.ops), 'operation', 'operations')}, {count(graph.parameters)} parameters, "
         f"{count(graph.macs)} multiply-accumulates a sample. "
-        f"To choose from: {_listed(axes)}; together {_some(space.size, 'candidate', 'candidates')}."
+        f"To choose from: {listed(axes)}; together {some(space.size, 'candidate', 'candidates')}."
     )
-    return _section("question", "The question", [f'<p class="asked">{escape(asked)}</p>', f"<p>{escape(network)}</p>"])
+    return section("question", "The question", [f'<p class="asked">{escape(asked)}</p>', f"<p>{escape(network)}</p>"])
 
 
 def _answer(facts: Facts) -> list[str]:
     if not facts.front:
         text = "None of the candidates that were evaluated is feasible. Why, and for how many, is listed below."
-        return _section("answer", "The answer", [f"<p>{text}</p>"])
+        return section("answer", "The answer", [f"<p>{text}</p>"])
     rows = []
     for objective in facts.objectives:
         best, equal = facts.best(objective)
@@ -107,11 +126,11 @@ def _answer(facts: Facts) -> list[str]:
         value = figure_text(name, best.row.figures.get(name))
         cells = [f'<a href="#candidate={best.index}">{escape(str(best.row.candidate))}</a>{others}', value]
         cells.append(escape(known_by(name, best.row).partition(":")[0]))
-        rows.append(_row(FIGURE_WORDS[name].best.removeprefix("the "), cells))
-    table = ["<table>", _head(["objective", "best candidate", "figure", "evidence"]), "<tbody>", *rows, "</tbody>", "</table>"]
-    size = f"The front has {_some(len(facts.front), 'member', 'members')}: no candidate that was evaluated beats any of them."
+        rows.append(row(FIGURE_WORDS[name].best.removeprefix("the "), cells))
+    table = ["<table>", head(["objective", "best candidate", "figure", "evidence"]), "<tbody>", *rows, "</tbody>", "</table>"]
+    size = f"The front has {some(len(facts.front), 'member', 'members')}: no candidate that was evaluated beats any of them."
     sentences = [size, *_tradeoffs(facts), _latencies(facts)]
-    return _section("answer", "The answer", [*_wrapped(table), f"<p>{escape(' '.join(sentences))}</p>"])
+    return section("answer", "The answer", [*wrapped(table), f"<p>{escape(' '.join(sentences))}</p>"])
 
 
 def _tradeoffs(facts: Facts) -> list[str]:
@@ -145,28 +164,28 @@ def _change(objective: Objective, start: Standing, end: Standing) -> str:
 def _latencies(facts: Facts) -> str:
     graded = [entry.row.evidence for entry in facts.front]
     counts = [f"{count(graded.count(grade))} {grade}" for grade in dict.fromkeys(graded)]
-    return f"Latencies of the front: {_listed(counts)}."
+    return f"Latencies of the front: {listed(counts)}."
 
 
 def _picture(facts: Facts) -> list[str]:
     shown, names = drawn(facts), axes_of(facts)
     targets = dict.fromkeys(entry.row.candidate.hardware.target for entry in shown)
     options = [f'<option value="{place}">{escape(name)}</option>' for place, name in enumerate(targets)]
-    controls = [_select("target", "Target", ['<option value="">all targets</option>', *options])]
+    controls = [select("target", "Target", ['<option value="">all targets</option>', *options])]
     if len(names) > 2:
         for place, (axis, label) in enumerate((("x", "Across"), ("y", "Up"))):
             entries = [
                 f'<option value="{number}"{" selected" if number == place else ""}>{escape(FIGURE_WORDS[name].name)}</option>'
                 for number, name in enumerate(names)
             ]
-            controls.append(_select(axis, label, entries))
+            controls.append(select(axis, label, entries))
     note = "Large points are the front, small ones are feasible and beaten. A point, or a row of the table, shows its figures."
     if len(shown) < len(facts.feasible):
         note += f" Drawn are {count(len(shown))} of {count(len(facts.feasible))}, evenly spread, with all of the front."
     lines = [
         f'<div class="controls">{"".join(controls)}</div>',
         f'<p class="note">{escape(note)}</p>',
-        "<noscript><p>The picture needs a browser with scripts; the tables do not.</p></noscript>",
+        "<noscript><p>Pictures and the plans op by op need a browser with scripts.</p></noscript>",
         '<div class="split">',
         '<div id="plot" role="group" aria-label="Feasible candidates; a table of the front follows"></div>',
         '<div id="candidate" role="region" aria-label="Chosen candidate">',
@@ -175,7 +194,7 @@ def _picture(facts: Facts) -> list[str]:
         "</div>",
         "</div>",
     ]
-    return _section("picture", "All feasible candidates", lines)
+    return section("picture", "All feasible candidates", lines)
 
 
 def _front(facts: Facts) -> list[str]:
@@ -187,27 +206,27 @@ def _front(facts: Facts) -> list[str]:
     rows = [_member(entry, names) for entry in facts.front]
     note = "A heading sorts the table; a second time turns it around. Enter on a row chooses its candidate."
     table = ['<table id="front">', f"<thead><tr>{head}</tr></thead>", "<tbody>", *rows, "</tbody>", "</table>"]
-    return _section("members", "The front", [f'<p class="note">{note}</p>', *_wrapped(table)])
+    return section("members", "The front", [f'<p class="note">{note}</p>', *wrapped(table)])
 
 
 def _member(entry: Standing, names: Sequence[str]) -> str:
-    row = entry.row
-    variant, batch = row.candidate.variant, row.candidate.batch
+    found = entry.row
+    variant, batch = found.candidate.variant, found.candidate.batch
     zeros = 1 - variant.pattern[0] / variant.pattern[1] if variant.pattern else float(variant.sparsity)
     keys = (None, None, zeros, variant.channels, batch)
-    cells = [_cell(text, key) for text, key in zip(chosen(row.candidate), keys, strict=True)]
-    intervals = {"accuracy": row.accuracy, "loss_points": row.loss}
+    cells = [cell(text, key) for text, key in zip(chosen(found.candidate), keys, strict=True)]
+    intervals = {"accuracy": found.accuracy, "loss_points": found.loss}
     for name in names:
-        value = row.figures.get(name)
+        value = found.figures.get(name)
         detail = interval_text(name, intervals.get(name))
         text = escape(figure_text(name, value)) + (f"<small>{escape(detail)}</small>" if detail else "")
         cells.append(f'<td class="number" data-value="{"" if value is None else repr(value)}">{text}</td>')
-    band = "" if row.band_pct is None else f", {row.band_pct:.1f}%"
-    cells.append(_cell(f"{row.evidence}{band}", None))
+    band = "" if found.band_pct is None else f", {found.band_pct:.1f}%"
+    cells.append(cell(f"{found.evidence}{band}", None))
     return f'<tr tabindex="0" data-index="{entry.index}">{"".join(cells)}</tr>'
 
 
-def _search(facts: Facts) -> list[str]:
+def _search(facts: Facts, growth: Sequence[str]) -> list[str]:
     study, found = facts.study, facts.study.found
     size = study.settings.space.size
     way = (
@@ -226,17 +245,18 @@ def _search(facts: Facts) -> list[str]:
             f"samples; {count(found.measured)} of them, those of the front among them, were measured on {count(study.samples)}."
         )
         lines.append(f"<p>{escape(accuracy)}</p>")
-    rows = [_row(name, [count(number)]) for name, number in figures]
-    rows.append(_row("hypervolume of the front", [f"{found.hypervolume:.4f}"]))
-    lines += _wrapped(["<table>", _head(["candidates", "number"]), "<tbody>", *rows, "</tbody>", "</table>"])
+    rows = [row(name, [count(number)]) for name, number in figures]
+    rows.append(row("hypervolume of the front", [f"{found.hypervolume:.4f}"]))
+    lines += wrapped(["<table>", head(["candidates", "number"]), "<tbody>", *rows, "</tbody>", "</table>"])
     lines.append(
         '<p class="note">The hypervolume is the share that the front dominates of the box between the best and the worst '
         "feasible figures: 1 is the most.</p>"
     )
+    lines += growth
     out = [entry for entry in study.candidates if entry.why]
     for heading, failed in (("Why candidates are infeasible", False), ("Why candidates failed", True)):
         lines += _reasons(heading, [entry for entry in out if entry.failed == failed])
-    return _section("search", "How the search went", lines)
+    return section("search", "How the search went", lines)
 
 
 def _reasons(heading: str, entries: Sequence[Standing]) -> list[str]:
@@ -247,12 +267,15 @@ def _reasons(heading: str, entries: Sequence[Standing]) -> list[str]:
     if groups[_REASONS:]:
         rows.append(_reason("other reasons", "", sum(group.candidates for group in groups[_REASONS:])))
     note = '<p class="note">Reasons that differ in numbers and targets alone are one row, which shows the first of them.</p>'
-    table = ["<table>", _head(["reason", "targets", "candidates"]), "<tbody>", *rows, "</tbody>", "</table>"]
-    return [f"<h3>{heading}</h3>", note, *_wrapped(table)]
+    table = ["<table>", head(["reason", "targets", "candidates"]), "<tbody>", *rows, "</tbody>", "</table>"]
+    return [f"<h3>{heading}</h3>", note, *wrapped(table)]
 
 
 def _reason(why: str, targets: str, candidates: int) -> str:
-    return f'<tr><td>{escape(why)}</td><td class="number">{targets}</td><td class="number">{count(candidates)}</td></tr>'
+    text = escape(why)
+    if len(why) > _LONG:
+        text = f"<details><summary>{escape(why[:_LONG])}…</summary>…{escape(why[_LONG:])}</details>"
+    return f'<tr><td>{text}</td><td class="number">{targets}</td><td class="number">{count(candidates)}</td></tr>'
 
 
 def _glossary(study: Finished) -> list[str]:
@@ -269,39 +292,4 @@ def _glossary(study: Finished) -> list[str]:
             ("points lost", "Accuracy of the float network less that of the compressed one, on the same samples, times 100.")
         )
     entries = [f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in terms]
-    return _section("words", "What the words mean", ["<dl>", *entries, "</dl>"])
-
-
-def _section(name: str, heading: str, lines: Iterable[str]) -> list[str]:
-    return [f'<section aria-labelledby="{name}-heading">', f'<h2 id="{name}-heading">{heading}</h2>', *lines, "</section>"]
-
-
-def _wrapped(table: Sequence[str]) -> list[str]:
-    return ['<div class="wide">', *table, "</div>"]
-
-
-def _head(headings: Sequence[str]) -> str:
-    return "<thead><tr>" + "".join(f'<th scope="col">{heading}</th>' for heading in headings) + "</tr></thead>"
-
-
-def _row(heading: str, cells: Sequence[str]) -> str:
-    return f'<tr><th scope="row">{escape(heading)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _cell(text: str, value: float | None) -> str:
-    if value is None:
-        return f"<td>{escape(text)}</td>"
-    return f'<td class="number" data-value="{value!r}">{escape(text)}</td>'
-
-
-def _select(name: str, label: str, options: Sequence[str]) -> str:
-    return f'<label>{label} <select id="select-{name}">{"".join(options)}</select></label>'
-
-
-def _some(number: int, one: str, many: str) -> str:
-    return f"{count(number)} {one if number == 1 else many}"
-
-
-def _listed(parts: Iterable[str]) -> str:
-    *first, last = [*parts] or [""]
-    return f"{', '.join(first)} and {last}" if first else last
+    return section("words", "What the words mean", ["<dl>", *entries, "</dl>"])
