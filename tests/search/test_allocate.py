@@ -160,7 +160,7 @@ def test_wrong_input_is_refused_in_one_line(digits: tuple[Graph, Dataset]) -> No
     with pytest.raises(LeptonError, match="samples of shape"):
         tried(measure_on=Dataset(few.x[:, :, :4], few.y))
     with pytest.raises(LeptonError, match="no energy of unit-fpga"):
-        tried(target=FPGA, minimize="energy")
+        tried(target=load_target("unit-fpga"), minimize="energy")
     with pytest.raises(LeptonError, match="has no choice"):
         tried(choices=["float32"])
     for value in (-1.0, math.nan, math.inf):
