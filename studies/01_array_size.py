@@ -22,6 +22,7 @@ from rich.table import Table
 import lepton_dse as ld
 from lepton_dse.files import write_text
 from lepton_dse.report.scatter import Point, scatter_svg
+from lepton_dse.study.front import pareto_front
 
 ARRAYS = ((8, 8), (16, 16), (32, 32), (64, 64))
 BUFFERS = (32 * 1024, 128 * 1024, 512 * 1024)
@@ -62,7 +63,7 @@ def main() -> None:
         assert found.optimal, "every layer's mapping is proved"
         label = f"{rows}x{columns}, {buffer // 1024} KiB"
         points.append(Point(label, found.cycles / CLOCK, found.energy_j, group=f"{buffer // 1024} KiB buffer"))
-    front = [p for p in points if not any(q.x <= p.x and q.y <= p.y and (q.x, q.y) != (p.x, p.y) for q in points)]
+    front = [points[place] for place in pareto_front([(point.x, point.y) for point in points])]
     for point in points:
         rows, columns = map(int, point.label.split(",")[0].split("x"))
         use = graph.macs / (point.x * CLOCK * rows * columns)

@@ -28,6 +28,7 @@ from lepton_dse.files import write_text
 from lepton_dse.report.scatter import Point, scatter_svg
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import seconds
+from lepton_dse.study.front import pareto_front
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from fashion import Fashion, load_fashion, network_on
@@ -180,7 +181,7 @@ def main() -> None:
         for row in every
         for group in ["together" if "," in row[0].name else "one step"]
     ]
-    front = [p for p in points if not any(q.x <= p.x and q.y <= p.y and (q.x, q.y) != (p.x, p.y) for q in points)]
+    front = [points[place] for place in pareto_front([(point.x, point.y) for point in points])]
     picture = asked.output / "dense_fashion.svg"
     write_text(picture, scatter_svg("784-128-10 on Fashion-MNIST", "weights, KiB", "test error, percent", points, front))
     console.print(f"wrote {picture}")

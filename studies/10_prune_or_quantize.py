@@ -21,6 +21,7 @@ from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import seconds
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
+from measured import digits, lenet5
 
 FORMATS, ZEROS, CHANNELS = ("float32", "float16", "int8", "w4a8"), (0.0, 0.25, 0.5, "2:4"), (0.0, 0.125, 0.25, 0.375)
 LEVERS = {
@@ -38,18 +39,6 @@ QUICK = {
 }
 
 
-def digits() -> tuple[ld.Graph, ld.Dataset]:
-    from lepton_dse.demo.digits import load_digits_split
-
-    return ld.load(Path(__file__).parent / "models" / "digits_cnn.onnx"), load_digits_split()[0].take(400)
-
-
-def lenet() -> tuple[ld.Graph, ld.Dataset]:
-    from fashion import load_fashion, trained
-
-    return trained("lenet-5"), load_fashion().choose.take(2_000)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=float, default=1.0, help="of accuracy that may be lost")
@@ -58,7 +47,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/prune_or_quantize"))
     asked = parser.parse_args()
-    graph, data = digits() if asked.quick else lenet()
+    graph, data = digits(400) if asked.quick else lenet5(2_000)
     devices, levers = (DEVICES[:2], QUICK) if asked.quick else (DEVICES, LEVERS)
     table = plain_table(f"{graph.name}, {asked.batch} images, at most {asked.points:g} points lost", "device", *levers, "made of")
     for device in devices:

@@ -23,6 +23,7 @@ from lepton_dse.plan import CheckStatus, CostReport
 from lepton_dse.report.scatter import Point, scatter_svg
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import joules, scaled, seconds
+from lepton_dse.study.front import pareto_front
 
 DEVICES = {"CPU": "raspberry-pi-5", "GPU": "nvidia-jetson-orin-nano", "TPU": "google-tpu-v1", "FPGA": "amd-zynq-7020"}
 
@@ -69,7 +70,7 @@ def main() -> None:
     quickest = min(alone, key=lambda family: alone[family])
     print(f"One image by itself is answered first by the {quickest}; the others take {ratios(alone, quickest)} times as long.")
     title = f"{graph.name}, int8: images a second against latency"
-    front = [p for p in points if not any(q.x <= p.x and q.y >= p.y and (q.x, q.y) != (p.x, p.y) for q in points)]
+    front = [points[place] for place in pareto_front([(point.x, -point.y) for point in points])]
     write_text(asked.output / "four_families.svg", scatter_svg(title, "latency of a pass, us", "images a second", points, front))
     print(f"wrote {asked.output / 'four_families.svg'}")
 

@@ -24,20 +24,10 @@ from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import seconds, share
 from lepton_dse.study import Row, Study, read_finished
 
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+from measured import digits, lenet5
+
 FORMATS, SPARSITIES, CHANNELS = ("float32", "float16", "int8", "w4a8", "w4-float16"), (0.0, "2:4"), (0.0, 0.125, 0.25, 0.375, 0.5)
-
-
-def digits() -> tuple[ld.Graph, ld.Dataset]:
-    from lepton_dse.demo.digits import load_digits_split
-
-    return ld.load(Path(__file__).parent / "models" / "digits_cnn.onnx"), load_digits_split()[0].take(200)
-
-
-def lenet() -> tuple[ld.Graph, ld.Dataset]:
-    sys.path.insert(0, str(Path(__file__).parent / "models"))
-    from fashion import load_fashion, trained
-
-    return trained("lenet-5"), load_fashion().choose.take(2_000)
 
 
 def main() -> None:
@@ -50,7 +40,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/new_device"))
     asked = parser.parse_args()
-    graph, data = digits() if asked.quick else lenet()
+    graph, data = digits(200) if asked.quick else lenet5(2_000)
     axes = {"formats": FORMATS, "sparsities": SPARSITIES, "channels": CHANNELS}
     if asked.quick:
         axes = {"formats": ("float32", "int8"), "channels": (0.0, 0.25)}

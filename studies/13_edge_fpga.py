@@ -21,21 +21,12 @@ from lepton_dse.report.scatter import Point, scatter_svg
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, joules, seconds
 from lepton_dse.study import Row, read_finished
+from lepton_dse.study.front import pareto_front
+
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+from measured import digits, lenet5
 
 FORMATS, CHANNELS = ("int8", "w6a8", "w4a8", "w4a6", "w4a4", "w3a8"), (0.0, 0.125, 0.25, 0.375, 0.5)
-
-
-def digits() -> tuple[ld.Graph, ld.Dataset]:
-    from lepton_dse.demo.digits import load_digits_split
-
-    return ld.load(Path(__file__).parent / "models" / "digits_cnn.onnx"), load_digits_split()[0].take(200)
-
-
-def lenet() -> tuple[ld.Graph, ld.Dataset]:
-    sys.path.insert(0, str(Path(__file__).parent / "models"))
-    from fashion import load_fashion, trained
-
-    return trained("lenet-5"), load_fashion().choose.take(1_000)
 
 
 def main() -> None:
@@ -46,7 +37,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/edge_fpga"))
     asked = parser.parse_args()
-    graph, data = digits() if asked.quick else lenet()
+    graph, data = digits(200) if asked.quick else lenet5(1_000)
     axes = {"formats": FORMATS[::2], "channels": CHANNELS[::2]} if asked.quick else {"formats": FORMATS, "channels": CHANNELS}
     folder = asked.output / "study"
     bounds = {"minimize": ["latency_s", "energy_j", "loss_points"], "subject_to": [f"loss_points <= {asked.points}"]}
@@ -71,7 +62,7 @@ def main() -> None:
     known = [entry for entry in read_finished(folder).candidates if not entry.why]
     points = {entry.index: point(entry.row) for entry in known}
     front = [points[entry.index] for entry in known if entry.front]
-    plane = [p for p in front if not any(q.x <= p.x and q.y <= p.y and (q.x, q.y) != (p.x, p.y) for q in front)]
+    plane = [front[place] for place in pareto_front([(each.x, each.y) for each in front])]
     picture = scatter_svg(f"{title}: energy", "latency, us", "energy a frame, uJ", list(points.values()), plane)
     write_text(asked.output / "edge_fpga.svg", picture)
 

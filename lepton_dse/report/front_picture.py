@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from functools import partial
 
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError, MissingToolError
+from lepton_dse.report.axes import Axis, grid, legal
 from lepton_dse.report.study_report.facts import Facts
 from lepton_dse.report.study_report.figures import FIGURE_WORDS, figure_text
 from lepton_dse.report.study_report.points import axes_of, drawn
@@ -21,8 +20,6 @@ __all__ = ["front_png", "front_svg"]
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 960, 470, 96, 230, 64, 62
 _LINE, _KEYS, _TARGETS, _TITLE, _NAME, _NEAR = 19, 16, 18, 84, 27, 16
-_LOGARITHMIC = 20.0
-"""Ratio of the greatest figure to the least from which an axis is logarithmic."""
 _COLOURS = ("#2f7fd0", "#d9641e", "#2e9d4f", "#a05bc4", "#b08d00", "#12968a", "#d6457a", "#7a8794")
 _STYLE = """\
 text { font: 13px system-ui, "DejaVu Sans", sans-serif; fill: #1f2933; }
@@ -33,52 +30,6 @@ text { font: 13px system-ui, "DejaVu Sans", sans-serif; fill: #1f2933; }
 .front { stroke: #52606d; stroke-width: 1.5; stroke-dasharray: 5 4; fill: none; }
 .beaten { opacity: 0.35; }
 .ground { fill: #ffffff; }"""
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """A figure along one side: its values are placed between two ends in pixels."""
-
-    figure: str
-    low: float
-    high: float
-    logarithmic: bool
-    start: float
-    end: float
-
-    @classmethod
-    def over(cls, figure: str, values: Sequence[float], start: float, end: float) -> _Axis:
-        """An axis that holds all values, a little wider at both ends."""
-        low, high = min(values), max(values)
-        logarithmic = low > 0 and high / low >= _LOGARITHMIC
-        if logarithmic:
-            low, high = math.log10(low), math.log10(high)
-        room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
-        return cls(figure, low - room, high + room, logarithmic, start, end)
-
-    @property
-    def title(self) -> str:
-        """What it shows, and which way is better."""
-        words = FIGURE_WORDS[self.figure]
-        return f"{words.name}, {'greater' if Objective(self.figure).maximize else 'less'} is better"
-
-    def place(self, value: float) -> float:
-        """Where a value stands, in pixels."""
-        at = math.log10(value) if self.logarithmic else value
-        return self.start + (self.end - self.start) * (at - self.low) / (self.high - self.low)
-
-    def ticks(self) -> list[float]:
-        """Round values inside it."""
-        if self.logarithmic:
-            ends = max(math.ceil(self.low), -307), min(math.floor(self.high), 307)
-            powers = range(ends[0] - 1, ends[1] + 1, max(1, (ends[1] - ends[0]) // 8))
-            factors = (1, 2, 5) if self.high - self.low < 2.6 else (1,)
-            found = [factor * 10.0**power for power in powers for factor in factors]
-            return [value for value in found if self.low <= math.log10(value) <= self.high]
-        step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
-        step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (factor * step) <= 7)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def front_svg(study: Finished) -> str:
@@ -106,8 +57,8 @@ def front_svg(study: Finished) -> str:
     if not points:
         raise LeptonError(f"no candidate has both {names[0]} and {names[1]}", fix="choose other objectives")
     columns = list(zip(*(at for _, at in points), strict=True))
-    across = _Axis.over(names[0], columns[0], _LEFT, _WIDTH - _RIGHT)
-    up = _Axis.over(names[1], columns[1], _HEIGHT - _BOTTOM, _TOP)
+    across = Axis.over(columns[0], _LEFT, _WIDTH - _RIGHT)
+    up = Axis.over(columns[1], _HEIGHT - _BOTTOM, _TOP)
     members = [(entry, at) for entry, at in points if entry.front]
     keys = members[:_KEYS]
     height = _HEIGHT + _LINE * (len(keys) + (len(members) > _KEYS)) + 34
@@ -116,11 +67,12 @@ def front_svg(study: Finished) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img">'
     )
     title = f"{study.graph.name}: {count(len(facts.front))} of {count(len(facts.feasible))} feasible candidates are on the front"
-    out.line(f"<title>{_text(title)}</title>")
+    out.line(f"<title>{legal(title)}</title>")
     out.line(f"<style>{_STYLE}</style>")
     out.line(f'<rect class="ground" width="{_WIDTH}" height="{height}"/>')
-    out.line(f'<text class="title" x="24" y="34">{_text(_short(title, _TITLE))}</text>')
-    _grid(out, across, up)
+    out.line(f'<text class="title" x="24" y="34">{legal(_short(title, _TITLE))}</text>')
+    titles = _title(names[0]), _title(names[1])
+    grid(out, across, up, titles, [partial(figure_text, name) for name in names])
     _marks(out, facts, points, across, up)
     _legend(out, [entry for entry, _ in points])
     _named(out, facts, keys, len(members))
@@ -148,35 +100,16 @@ def _known(entry: Standing, names: Sequence[str]) -> tuple[float, float] | None:
     return None if first is None or second is None else (first, second)
 
 
-def _text(text: str) -> str:
-    """Text that XML can hold."""
-    legal = "".join(mark if mark.isprintable() else "?" for mark in text)
-    return escape(legal.encode(errors="replace").decode())
-
-
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _grid(out: Writer, across: _Axis, up: _Axis) -> None:
-    left, right, top, bottom = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
-    out.line(f'<path class="grid" d="M{left} {top} V{bottom} H{right}" fill="none"/>')
-    for tick in across.ticks():
-        x = across.place(tick)
-        out.line(f'<path class="grid" d="M{x:.1f} {top} V{bottom}"/>')
-        label = _text(figure_text(across.figure, tick))
-        out.line(f'<text class="small" x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{label}</text>')
-    for tick in up.ticks():
-        y = up.place(tick)
-        out.line(f'<path class="grid" d="M{left} {y:.1f} H{right}"/>')
-        label = _text(figure_text(up.figure, tick))
-        out.line(f'<text class="small" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    out.line(f'<text x="{(left + right) / 2}" y="{bottom + 46}" text-anchor="middle">{_text(across.title)}</text>')
-    place = f"translate(20 {(top + bottom) / 2}) rotate(-90)"
-    out.line(f'<text transform="{place}" text-anchor="middle">{_text(up.title)}</text>')
+def _title(figure: str) -> str:
+    """What an axis shows, and which way is better."""
+    return f"{FIGURE_WORDS[figure].name}, {'greater' if Objective(figure).maximize else 'less'} is better"
 
 
-def _marks(out: Writer, facts: Facts, points: Sequence[tuple[Standing, tuple[float, float]]], across: _Axis, up: _Axis) -> None:
+def _marks(out: Writer, facts: Facts, points: Sequence[tuple[Standing, tuple[float, float]]], across: Axis, up: Axis) -> None:
     targets = _targets([entry for entry, _ in points])
     placed = [(entry, across.place(at[0]), up.place(at[1])) for entry, at in points]
     for entry, x, y in placed:
@@ -205,7 +138,7 @@ def _targets(entries: Sequence[Standing]) -> list[str]:
 def _mark(x: float, y: float, size: int, number: int, entry: Standing | None, kind: str) -> str:
     """A circle, or a square where the colours have come round."""
     colour = _COLOURS[number % len(_COLOURS)]
-    told = "" if entry is None else f"<title>{_text(str(entry.row.candidate))}</title>"
+    told = "" if entry is None else f"<title>{legal(str(entry.row.candidate))}</title>"
     if number // len(_COLOURS) % 2 == 0:
         return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{colour}">{told}</circle>'
     box = f'x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size}" height="{2 * size}"'
@@ -218,7 +151,7 @@ def _legend(out: Writer, entries: Sequence[Standing]) -> None:
     for number, name in enumerate(targets[:_TARGETS]):
         y = _TOP + 10 + _LINE * number
         out.line(_mark(x, y - 4, 5, number, None, "key"))
-        out.line(f'<text class="small" x="{x + 12}" y="{y}">{_text(_short(name, _NAME))}</text>')
+        out.line(f'<text class="small" x="{x + 12}" y="{y}">{legal(_short(name, _NAME))}</text>')
     if len(targets) > _TARGETS:
         more = f"and {count(len(targets) - _TARGETS)} more"
         out.line(f'<text class="small" x="{x + 12}" y="{_TOP + 10 + _LINE * _TARGETS}">{more}</text>')
@@ -231,7 +164,7 @@ def _named(out: Writer, facts: Facts, keys: Sequence[tuple[Standing, tuple[float
     for number, (entry, _) in enumerate(keys, 1):
         figures = ", ".join(f"{FIGURE_WORDS[name].name} {figure_text(name, entry.row.figures.get(name))}" for name in names)
         out.line(f'<text class="tag" x="24" y="{y}">{number}</text>')
-        out.line(f'<text class="small" x="48" y="{y}">{_text(_short(f"{entry.row.candidate}: {figures}", 138))}</text>')
+        out.line(f'<text class="small" x="48" y="{y}">{legal(_short(f"{entry.row.candidate}: {figures}", 138))}</text>')
         y += _LINE
     if total > len(keys):
         out.line(f'<text class="small" x="48" y="{y}">and {count(total - len(keys))} more members of the front</text>')

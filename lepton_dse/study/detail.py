@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lepton_dse import flow
+from lepton_dse.bundle import Bundle
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
@@ -20,8 +21,8 @@ from lepton_dse.plan import CostReport, Plan
 from lepton_dse.study.reading import Finished, Standing
 from lepton_dse.study.space import Sweep, Variant
 from lepton_dse.study.state import StoredFolder, stored_inputs
-from lepton_dse.study.work import Measured, read_data, read_targets, shaped
-from lepton_dse.targets import AnyTarget, FpgaTarget, with_numbers
+from lepton_dse.study.work import Measured, figures_of_report, predicted, read_data, read_targets, shaped
+from lepton_dse.targets import AnyTarget, with_numbers
 
 __all__ = ["Detail", "Repriced"]
 
@@ -63,6 +64,7 @@ class Detail:
         self.folder, self.study = Path(folder), study
         self._inputs = stored_inputs(self.folder)
         self._state = StoredFolder(self.folder)
+        self._shapes: dict[tuple[float | str, float], Graph] = {}
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -91,9 +93,10 @@ class Detail:
     def _data(self) -> Dataset | None:
         return read_data(self._inputs)
 
-    @cache  # noqa: B019  a report looks at one folder and ends
     def _shape(self, variant: Variant) -> Graph:
-        return shaped(self.study.graph, variant)
+        if variant.shape not in self._shapes:
+            self._shapes[variant.shape] = shaped(self.study.graph, variant)
+        return self._shapes[variant.shape]
 
     @property
     def _sweeps(self) -> tuple[Sweep, ...]:
@@ -113,26 +116,19 @@ class Detail:
         """
         candidate, settings = entry.row.candidate, self.study.settings
         variant = candidate.variant
-        graph, hardware = self._shape(replace(variant, format="")), candidate.hardware
+        graph, hardware = self._shape(variant), candidate.hardware
         target = with_numbers(self.targets[hardware.target], dict(hardware.numbers))
-        plan = None
-        if isinstance(target, FpgaTarget) and settings.fpga == "plan":
-            samples = None if self._data is None else self._data.take(settings.calibration)
-            plan = flow.plan(flow.quantize(graph, variant.format, samples, seed=settings.seed), target).plan
-            report = plan.predicted
-        else:
-            report = flow.cost(graph, target, format=variant.format, batch=candidate.batch)
+        report, plan = predicted(candidate, graph, target, settings.fpga, lambda: self._bundle(graph, variant.format))
         self._hold(entry, report)
         return Repriced(graph, target, report, plan)
 
+    def _bundle(self, graph: Graph, format: str) -> Bundle:
+        settings = self.study.settings
+        samples = None if self._data is None else self._data.take(settings.calibration)
+        return flow.quantize(graph, format, samples, seed=settings.seed)
+
     def _hold(self, entry: Standing, report: CostReport) -> None:
-        found = {
-            "latency_s": report.latency_s,
-            "throughput_per_s": report.throughput_per_s,
-            "energy_j": report.energy_j,
-            "peak_bytes": report.peak_bytes,
-            **{name.lower(): amount for name, amount in report.resources.items()},
-        }
+        found = figures_of_report(report)
         for name, value in found.items():
             recorded = entry.row.figures.get(name)
             if (value is None or recorded is None) and value is recorded:

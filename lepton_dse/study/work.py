@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.serialize import graph_to_files, read_graph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
-from lepton_dse.plan import CostReport
+from lepton_dse.plan import CostReport, Plan
 from lepton_dse.reference.accuracy import outputs_of
 from lepton_dse.reference.metrics.protocol import Outputs, metric_named
 from lepton_dse.sim.report import stored_format
@@ -47,6 +47,8 @@ __all__ = [
     "Task",
     "UnfitWorkerError",
     "execute",
+    "figures_of_report",
+    "predicted",
     "read_data",
     "read_inputs",
     "read_targets",
@@ -350,26 +352,46 @@ def _caught_price(inputs: Inputs, candidate: Candidate) -> Priced:
 def _price(inputs: Inputs, candidate: Candidate) -> Priced:
     variant = candidate.variant
     graph, target = _shape(inputs.folder, *variant.shape), _hardware(inputs.folder, candidate.hardware)
-    if isinstance(target, FpgaTarget) and inputs.fpga == "plan":
-        report = _planned(inputs, candidate, target)
-    else:
-        report = flow.cost(graph, target, format=variant.format, batch=candidate.batch)
-    figures = {
-        "latency_s": report.latency_s,
-        "throughput_per_s": report.throughput_per_s,
-        "energy_j": report.energy_j,
-        "peak_bytes": report.peak_bytes,
-        "weight_bytes": _weight_bytes(inputs.folder, variant),
-        **{name.lower(): amount for name, amount in report.resources.items()},
-    }
+    report, _ = predicted(candidate, graph, target, inputs.fpga, lambda: _bundle(inputs, variant))
+    figures = {**figures_of_report(report), "weight_bytes": _weight_bytes(inputs.folder, variant)}
     band = None if report.band is None else report.band.mape_pct
     return Priced(figures, report.evidence.value, band, "; ".join(map(str, report.violations)))
 
 
-def _planned(inputs: Inputs, candidate: Candidate, target: AnyTarget) -> CostReport:
+def predicted(
+    candidate: Candidate, graph: Graph, target: AnyTarget, fpga: str, bundle: Callable[[], Bundle]
+) -> tuple[CostReport, Plan | None]:
+    """What a candidate costs, and its plan where a streaming design is planned.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    graph : Graph
+        Of its variant, in float.
+    target : hardware model
+        Of its hardware.
+    fpga : str
+        As of :class:`Inputs`.
+    bundle : callable
+        Quantises the graph, where that is needed.
+    """
+    if not (isinstance(target, FpgaTarget) and fpga == "plan"):
+        return flow.cost(graph, target, format=candidate.variant.format, batch=candidate.batch), None
     if candidate.batch != 1:
         raise LeptonError(f"a batch of {candidate.batch}", where=target.name, fix="a streaming design takes samples one by one")
-    return flow.plan(_bundle(inputs, candidate.variant), target).predicted
+    plan = flow.plan(bundle(), target).plan
+    return plan.predicted, plan
+
+
+def figures_of_report(report: CostReport) -> dict[str, float | None]:
+    """The figures of a study that a cost report has, by name."""
+    return {
+        "latency_s": report.latency_s,
+        "throughput_per_s": report.throughput_per_s,
+        "energy_j": report.energy_j,
+        "peak_bytes": report.peak_bytes,
+        **{name.lower(): amount for name, amount in report.resources.items()},
+    }
 
 
 def _measure(inputs: Inputs, variant: Variant, samples: int) -> Measured:

@@ -20,6 +20,9 @@ import lepton_dse as ld
 from lepton_dse.report.text import seconds
 from lepton_dse.study import Found
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from measured import lenet5
+
 FORMATS = ("float32", "float16", "int8", "w4a8", "w4a4", "w2a8")
 SPARSITIES, CHANNELS = (0.0, "2:4"), (0.0, 0.25)
 CHANGED, NUMBER, VALUES = "google-tpu-v1", "array_rows", (256.0, 128.0)
@@ -44,11 +47,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=12)
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     asked = parser.parse_args()
-    # Not above: worker processes import this file too, and need not wait for PyTorch.
-    sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-    from fashion import load_fashion, trained
-
-    graph, data = trained("lenet-5"), load_fashion().choose.take(asked.images)
+    graph, data = lenet5(asked.images)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
 

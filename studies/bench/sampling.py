@@ -37,6 +37,7 @@ from lepton_dse.study.space import Variant
 from lepton_dse.study.work import Measured, MeasureTask, Priced
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from measured import digits, lenet5
 
 OBJECTIVES = ("latency_s", "energy_j", "loss_points")
 BUDGETS = (125, 250, 500, 1000)
@@ -57,18 +58,6 @@ SPACE = ld.Space(
 )
 
 Points = NDArray[np.float64]
-
-
-def digits() -> tuple[ld.Graph, ld.Dataset]:
-    from lepton_dse.demo.digits import load_digits_split
-
-    return ld.load(Path(__file__).parents[1] / "models" / "digits_cnn.onnx"), load_digits_split()[0]
-
-
-def lenet() -> tuple[ld.Graph, ld.Dataset]:
-    from fashion import load_fashion, trained
-
-    return trained("lenet-5"), load_fashion().choose
 
 
 class Known:
@@ -149,7 +138,9 @@ def in_batches(known: Known, graph: ld.Graph, data: ld.Dataset, sampler: str, se
     looked = Looked(known)
     with tempfile.TemporaryDirectory() as folder:
         limits = {"enumerate_up_to": 0, "trials": budget, "patience": 1_000, "seed": seed, "sampler": sampler}
-        ld.Study(graph, SPACE, folder=f"{folder}/study", data=data, samples=len(data), minimize=OBJECTIVES, **limits).run(looked)
+        ld.Study(
+            graph, SPACE, folder=f"{folder}/study", data=data, samples=len(data), screen=len(data), minimize=OBJECTIVES, **limits
+        ).run(looked)
         journal = JournalStorage(JournalFileBackend(f"{folder}/study/journal.log"))
         trials = optuna.load_study(study_name="study", storage=journal).get_trials(deepcopy=False)
     return [trial.user_attrs["index"] for trial in trials], looked.measured
@@ -168,11 +159,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    graph, every = digits() if asked.model == "digits" else lenet()
-    data = every.take(asked.samples)
+    graph, data = (digits if asked.model == "digits" else lenet5)(asked.samples)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        study = ld.Study(graph, SPACE, folder=f"{folder}/study", data=data, samples=len(data), minimize=OBJECTIVES)
+        study = ld.Study(
+            graph, SPACE, folder=f"{folder}/study", data=data, samples=len(data), screen=len(data), minimize=OBJECTIVES
+        )
         study.run(workers=asked.workers)
         taken = time.perf_counter() - begun
         known = Known(Path(folder) / "study")

@@ -116,3 +116,25 @@ def work(made: Path, tmp_path: Path) -> Path:
     """A copy of `made` to do anything to."""
     shutil.copytree(made, tmp_path / "work")
     return tmp_path / "work"
+
+
+STUDY = """\
+model = "model.onnx"
+{asked}
+
+[space]
+targets = ["raspberry-pi-5", "google-tpu-v7"]
+formats = ["float16", "int8"]
+"""
+
+
+@pytest.fixture
+def finished(lepton: Callable[..., Result], work: Path) -> Callable[[str, str], Path]:
+    """Runs a study of `work` with some more lines in its file, above and in the space; its folder."""
+
+    def run(asked: str, space: str = "") -> Path:
+        (work / "STUDY.toml").write_text(STUDY.format(asked=asked) + space)
+        assert lepton("study", work / "STUDY.toml", "-o", work / "out", "--workers", 0).code in (0, 1)
+        return work / "out"
+
+    return run

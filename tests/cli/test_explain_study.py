@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-STUDY = """\
-model = "model.onnx"
-data = "data.npz"
-minimize = ["latency_s", "energy_j"]
-subject_to = ["weight_bytes <= 200"]
-
-[space]
-targets = ["raspberry-pi-5", "google-tpu-v7"]
-formats = ["float16", "int8"]
-batches = [1, 4]
-"""
+ASKED = 'data = "data.npz"\nsubject_to = ["weight_bytes <= {bytes}"]'
+SPACE = "batches = [1, 4]\n"
 
 
 @pytest.fixture
-def folder(lepton: Any, work: Path) -> Path:
-    (work / "STUDY.toml").write_text(STUDY)
-    assert lepton("study", work / "STUDY.toml", "-o", work / "out", "--workers", 0).code == 0
-    return work / "out"
+def folder(finished: Callable[[str, str], Path]) -> Path:
+    return finished(ASKED.format(bytes=200), SPACE)
 
 
 def test_the_best_of_the_first_objective_is_explained(lepton: Any, folder: Path) -> None:
@@ -56,8 +46,7 @@ def test_a_folder_without_a_study(lepton: Any, work: Path) -> None:
     assert "holds no study" in lepton("explain", work / "plan.json", "--candidate", 1).complaint
 
 
-def test_nothing_feasible(lepton: Any, work: Path) -> None:
-    (work / "STUDY.toml").write_text(STUDY.replace("200", "1"))
-    assert lepton("study", work / "STUDY.toml", "-o", work / "out", "--workers", 0).code == 1
-    assert "nothing is feasible" in lepton("explain", work / "out").complaint
-    assert lepton("explain", work / "out", "--candidate", 0).code == 1
+def test_nothing_feasible(lepton: Any, finished: Callable[[str, str], Path]) -> None:
+    folder = finished(ASKED.format(bytes=1), SPACE)
+    assert "nothing is feasible" in lepton("explain", folder).complaint
+    assert lepton("explain", folder, "--candidate", 0).code == 1

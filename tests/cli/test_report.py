@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,12 @@ import pytest
 
 from lepton_dse import flow
 
-STUDY = """\
-model = "model.onnx"
-subject_to = ["energy_j <= 1"]
-
-[space]
-targets = ["raspberry-pi-5", "google-tpu-v7"]
-formats = ["float16", "int8"]
-"""
+ASKED = 'subject_to = ["energy_j <= 1"]'
 
 
 @pytest.fixture
-def folder(lepton: Any, work: Path) -> Path:
-    (work / "STUDY.toml").write_text(STUDY)
-    assert lepton("study", work / "STUDY.toml", "-o", work / "out", "--workers", 0).code == 0
-    return work / "out"
+def folder(finished: Callable[[str], Path]) -> Path:
+    return finished(ASKED)
 
 
 def test_the_page_is_written_where_it_is_asked_for(lepton: Any, folder: Path) -> None:
