@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from lepton_dse.bundle import Bundle
@@ -22,7 +22,7 @@ def fine_tune(
     data: Dataset,
     schedule: Schedule | None = None,
     *,
-    teacher: Graph | None = None,
+    teacher: Graph | Sequence[Graph] | None = None,
     keep_zeros: bool = True,
     learn_scales: bool = True,
     codebooks: Mapping[str, Codebook] | None = None,
@@ -38,8 +38,8 @@ def fine_tune(
     data : Dataset
         Training samples with labels, or without where a teacher has the whole say.
     schedule : Schedule, optional
-    teacher : Graph, optional
-        Float network whose scores the model is to give (distillation).
+    teacher : Graph or sequence of Graph, optional
+        Float network whose scores the model is to give (distillation), or several, the mean of whose scores it is to give.
     keep_zeros : bool
         Weights of zero stay zero. In a bundle those that rounding put on zero count too: where nothing was pruned, let them move.
     learn_scales : bool
@@ -62,7 +62,8 @@ def fine_tune(
     InvalidDataError
         If there are neither labels nor a teacher, or labels lie outside the network's classes.
     LeptonError
-        If the loss is no longer finite, or `layers` names an operation without weights.
+        If a teacher takes other samples or gives other scores than the model, the loss is no longer finite, or `layers` names an
+        operation without weights.
     MissingToolError
         If PyTorch is not installed.
     """
@@ -85,7 +86,7 @@ def fine_tune(
 
 def distil(
     student: Model,
-    teacher: Graph,
+    teacher: Graph | Sequence[Graph],
     data: Dataset,
     schedule: Schedule | None = None,
     *,
@@ -98,8 +99,8 @@ def distil(
     Parameters
     ----------
     student : Graph or Bundle
-    teacher : Graph
-        Float network with as many classes.
+    teacher : Graph or sequence of Graph
+        Float network with as many classes, or several.
     data : Dataset
         Samples; labels count as far as the schedule's mix says, and need not be there.
     schedule : Schedule, optional

@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lepton_dse.compress.prune import masked, prune, report
-from lepton_dse.compress.prune.scores import batch_norm, hessian, taylor
+from lepton_dse.compress.prune.scores import batch_norm, hessian, inputs, taylor, variance
+from lepton_dse.compress.prune.scores.protocol import Score
 from lepton_dse.compress.prune.scoring import lowest, ranked_scores
 from lepton_dse.compress.prune.settings import Settings
 from lepton_dse.compress.prune.sites import sites
@@ -170,11 +171,12 @@ def test_narrow_floats() -> None:
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-def test_hessian_is_the_rise_of_the_squared_output_error() -> None:
-    """Each weight in turn set to zero, the layer's own output computed again."""
+@pytest.mark.parametrize(("score", "moved"), [(hessian.SCORE, False), (variance.SCORE, True)])
+def test_a_score_is_the_rise_of_the_squared_output_error(score: Score, moved: bool) -> None:
+    """Each weight in turn set to zero, the layer's own output computed again, with or without its mean moved back."""
     graph = small_net()
     data = samples(graph)
-    scores = hessian.SCORE(graph, data)
+    scores = score(graph, data)
     whole = graph.with_batch(len(data))
     values = {**graph.constants, "x": data.x}
     for op in whole.ops:
@@ -189,17 +191,33 @@ def test_hessian_is_the_rise_of_the_squared_output_error() -> None:
             without[index] = 0
             x = np.asarray(values[op.inputs[0]], np.float64)
             pair = [evaluate(op, [x, w], output, tensors[:2]).astype(np.float64) for w in (weights, without)]
-            rise = np.square(pair[0] - pair[1]).sum() / places
-            assert scores(op.inputs[1])[index] == pytest.approx(rise, rel=1e-4, abs=1e-9)
+            change = np.moveaxis(pair[0] - pair[1], 1, 0).reshape(output.shape[1], -1)
+            if moved:
+                change -= change.mean(axis=1, keepdims=True)
+            assert scores(op.inputs[1])[index] == pytest.approx(np.square(change).sum() / places, rel=1e-4, abs=1e-9)
 
 
-def test_hessian_does_not_depend_on_how_samples_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("score", [hessian.SCORE, variance.SCORE])
+def test_a_score_does_not_depend_on_how_samples_are_walked(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small_net()
     data = samples(graph, 6)
-    together = [hessian.SCORE(graph, data)(name) for name, _ in named(graph)]
-    monkeypatch.setattr(hessian, "_BYTES", 1)
+    together = [score(graph, data)(name) for name, _ in named(graph)]
+    monkeypatch.setattr(inputs, "_BYTES", 1)
     for found, (name, _) in zip(together, named(graph), strict=True):
-        np.testing.assert_allclose(hessian.SCORE(graph, data)(name), found, rtol=1e-5)
+        np.testing.assert_allclose(score(graph, data)(name), found, rtol=1e-5)
+
+
+def test_an_input_that_never_moves_costs_nothing_to_lose() -> None:
+    net = Net((1, 4))
+    graph = net.done(net.dense(net.x, 3, name="only"))
+    x = np.random.default_rng(0).normal(0, 1, (30, 4)).astype(np.float32)
+    x[:, 2] = 1.5
+    ((name, weights),) = named(graph)
+    found = variance.SCORE(graph, Dataset(x))(name)
+    assert not found[2].any()
+    assert (np.delete(found, 2, axis=0) > 0).all()
+    left = prune(graph, 0.25, score="variance", data=Dataset(x)).constants[name]
+    np.testing.assert_array_equal(left, np.where(np.arange(4)[:, None] == 2, 0, weights))
 
 
 def test_batch_norm_is_the_norm_of_the_folded_channel() -> None:
@@ -299,6 +317,7 @@ def test_unusable_scores(bad: float) -> None:
         (0.5, {"kind": "block", "block": 4}, "block"),
         (0.5, {"kind": "block", "block": (10**6, 10**6)}, "one block covers"),
         (0.5, {"score": "hessian"}, "needs samples"),
+        (0.5, {"score": "variance"}, "needs samples"),
         (0.5, {"score": "hessian", "data": Dataset(np.zeros((2, 3), np.float32))}, "samples of shape"),
     ],
 )

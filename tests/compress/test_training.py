@@ -25,6 +25,7 @@ from lepton_dse.testing.strategies import graphs
 
 sys.path.insert(0, str(Path(__file__).parent))
 from networks import chain, samples
+from prune_graphs import Net
 
 if importlib.util.find_spec("torch") is not None or os.environ.get("CI") == "true":
     import torch
@@ -157,6 +158,39 @@ def test_distillation_needs_no_labels_and_follows_the_teacher() -> None:
     assert now > before + 0.2
     assert len(told) == 18
     assert "epoch 18 of 18" in told[-1]
+
+
+def linear(weights: np.ndarray) -> Graph:
+    """Scores that are sums of the inputs and nothing more."""
+    net = Net((1, len(weights)))
+    graph = net.done(net.dense(net.x, weights.shape[1], name="only"))
+    name, bias = graph.op("only").inputs[1:]
+    return graph.with_constants({name: weights.astype(np.float32), bias: np.zeros(weights.shape[1], np.float32)})
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.3])
+def test_several_teachers_are_one_that_gives_the_mean_of_their_scores(blend: float) -> None:
+    rng = np.random.default_rng(5)
+    x = Dataset(rng.normal(0, 1, (300, 6)).astype(np.float32))
+    first, second, start = rng.normal(0, 1, (3, 6, 4))
+    schedule = ld.Schedule(epochs=4, rate=1e-2, batch=32, mix=1.0, blend=blend)
+    found = {
+        name: outputs(ld.distil(linear(start), teacher, x, schedule), x.x)
+        for name, teacher in {
+            "both": [linear(first), linear(second)],
+            "mean": linear((first + second) / 2),
+            "one": linear(first),
+        }.items()
+    }
+    np.testing.assert_allclose(found["both"], found["mean"], rtol=1e-3, atol=1e-3)
+    assert np.abs(found["both"] - found["one"]).max() > 0.1
+
+
+def test_a_teacher_of_another_task_is_refused() -> None:
+    net = Net((1, 3, 8, 8))
+    other = net.done(net.dense(net.flat(net.x), 7, name="last"))
+    with pytest.raises(LeptonError, match="use a teacher of the same samples and classes"):
+        ld.distil(chain(2), other, Dataset(samples(8, 4)))
 
 
 def test_pruned_weights_stay_pruned() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -37,7 +37,7 @@ def train(
     data: Dataset,
     schedule: Schedule,
     *,
-    teacher: Graph | None,
+    teacher: Graph | Sequence[Graph] | None,
     keep_zeros: bool,
     learn_scales: bool,
     codebooks: Mapping[str, Codebook] | None,
@@ -49,20 +49,25 @@ def train(
     expected = graph.tensors[graph.inputs[0]].shape[1:]
     if data.x.shape[1:] != expected:
         raise InvalidDataError(f"samples of shape {list(data.x.shape[1:])}, the model takes {list(expected)}", where="x")
-    if teacher is None and data.y is None:
+    teachers = () if teacher is None else (teacher,) if isinstance(teacher, Graph) else tuple(teacher)
+    if not teachers and data.y is None:
         raise InvalidDataError("has no labels, and there is no teacher", where="y", fix="add labels or a teacher")
-    mix = 0.0 if teacher is None else (1.0 if data.y is None else schedule.mix)
+    mix = 0.0 if not teachers else (1.0 if data.y is None else schedule.mix)
     module = TrainableGraph(model, keep_zeros=keep_zeros, learn_scales=learn_scales, codebooks=codebooks, layers=layers)
     if not list(module.parameters()):
         return model
-    classes = math.prod(graph.tensors[scores_of(graph)].shape[1:])
+    classes = _classes(graph)
+    for each in teachers:
+        _check_teacher(each, expected, classes)
     if data.y is not None and (int(data.y.min()) < 0 or int(data.y.max()) >= classes):
         raise InvalidDataError(f"labels from {data.y.min()} to {data.y.max()} for {classes} classes", where="y")
     x = torch.tensor(data.x)
     held = {} if schedule.blend else _before(module, x, schedule.batch)
     labels = None if data.y is None else torch.tensor(data.y)
-    asked = TrainableGraph(teacher) if teacher is not None and mix > 0 and schedule.blend > 0 else None
-    taught = None if teacher is None or mix == 0 or asked is not None else torch.tensor(scores(teacher, data.x, schedule.batch))
+    asked = [TrainableGraph(each) for each in teachers] if mix > 0 and schedule.blend else []
+    taught = None
+    if teachers and mix > 0 and not asked:
+        taught = torch.tensor(np.mean([scores(each, data.x, schedule.batch) for each in teachers], axis=0))
     rates = [
         {"params": list(module.parameters_by_name.values()), "lr": schedule.rate},
         {
@@ -85,9 +90,9 @@ def train(
             else:
                 batch = share * x[picked] + (1 - share) * x[other]
                 given = module.before(batch)
-                if asked is not None:
+                if asked:
                     with torch.no_grad():
-                        wanted = asked(batch)
+                        wanted = torch.stack([each(batch) for each in asked]).mean(dim=0)
             optimizer.zero_grad()
             found = module.after(given)
             loss = torch.zeros(())
@@ -107,6 +112,20 @@ def train(
         progress(f"epoch {epoch + 1} of {schedule.epochs}, loss {total / len(x):.4f}")
     result: Model = module.to_model()  # type: ignore[assignment]
     return result
+
+
+def _classes(graph: Graph) -> int:
+    return math.prod(graph.tensors[scores_of(graph)].shape[1:])
+
+
+def _check_teacher(teacher: Graph, shape: tuple[int, ...], classes: int) -> None:
+    takes, gives = teacher.tensors[teacher.inputs[0]].shape[1:], _classes(teacher)
+    if takes != shape or gives != classes:
+        raise LeptonError(
+            f"takes samples of shape {list(takes)} and gives {gives} scores; the model takes {list(shape)} and gives {classes}",
+            where=f"teacher {teacher.name}",
+            fix="use a teacher of the same samples and classes",
+        )
 
 
 def _before(module: TrainableGraph, x: torch.Tensor, batch: int) -> dict[str, torch.Tensor]:
