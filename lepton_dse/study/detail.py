@@ -70,7 +70,7 @@ class Detail:
     def order(self) -> tuple[int, ...]:
         """Indices of the candidates in the order in which they were evaluated."""
         settings = self.study.settings
-        records, _ = self._state.open_journal([entry.maximize for entry in settings.objectives], settings.space.size)
+        records, _ = self._state.open_journal(settings.objectives, settings.space.size)
         return tuple(record.index for record in records)
 
     @cached_property

@@ -171,7 +171,7 @@ class Run:
         self._cheap = [entry for entry in self.constraints if entry.figure not in MEASURED]
         self._dear = [entry for entry in self.constraints if entry.figure in MEASURED]
         self._final = False
-        records, self._batches = state.open_journal([entry.maximize for entry in self.objectives], settings.space.size)
+        records, self._batches = state.open_journal(self.objectives, settings.space.size)
         self._recorded = [list(group) for _, group in groupby(records, lambda record: record.batch)]
 
     def result(self) -> Found:

@@ -18,6 +18,7 @@ import gc
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -32,6 +34,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import read_text, write_bytes, write_text
+from lepton_dse.study.objectives import Objective
 from lepton_dse.study.space import Variant
 from lepton_dse.study.work import Measured, Priced
 
@@ -129,21 +132,24 @@ class StudyFolder:
     def __exit__(self, *raised: object) -> None:
         self._lock.close()
 
-    def open_journal(self, maximize: Sequence[bool], size: int) -> tuple[list[Record], int]:
+    def open_journal(self, objectives: Sequence[Objective], size: int) -> tuple[list[Record], int]:
         """What was recorded, and in how many batches.
 
         Parameters
         ----------
-        maximize : sequence of bool
-            Of each objective.
+        objectives : sequence of Objective
         size : int
             Candidates of the space.
         """
-        directions = [StudyDirection.MAXIMIZE if greater else StudyDirection.MINIMIZE for greater in maximize]
+        directions = [StudyDirection.MAXIMIZE if each.maximize else StudyDirection.MINIMIZE for each in objectives]
         with _quiet(self.folder / _JOURNAL):
             storage = JournalStorage(self._backend)
             self._study = optuna.create_study(storage=storage, study_name=_NAME, directions=directions, load_if_exists=True)
             records = [_record(trial.user_attrs, size) for trial in self._study.get_trials(deepcopy=False)]
+            if not records:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ExperimentalWarning)
+                    self._study.set_metric_names([each.figure for each in objectives])
         return records, int(self._study.user_attrs.get(_BATCHES, 0))
 
     def share(self, records: Sequence[tuple[Record, str, Sequence[float | None]]], batch: int) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
@@ -29,6 +32,16 @@ def test_a_folder_with_something_else_is_refused(study: Make, tmp_path: Path) ->
         with pytest.raises(LeptonError, match="exists and holds no study"):
             study("one", **COST).run(workers=0, resume=resume)
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["letter.txt"]
+
+
+def test_any_reader_of_optuna_journals_sees_what_was_asked(study: Make) -> None:
+    one = study("one", **COST).run(workers=0)
+    read = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(one.folder / "journal.log"))))
+    assert read.metric_names == COST["minimize"]
+    # Of equal candidates a front keeps one.
+    front = {tuple(map(row.figures.get, COST["minimize"])) for row in one.front}
+    assert {tuple(trial.values) for trial in read.best_trials} == front
+    assert {str(row.candidate) for row in one.front} <= {trial.user_attrs["name"] for trial in read.best_trials}
 
 
 def test_resuming_nothing_begins(study: Make) -> None:
