@@ -17,6 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 import lepton_dse as ld
+from lepton_dse.files import write_text
+from lepton_dse.report.scatter import Point, scatter_svg
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import seconds
 
@@ -50,6 +52,7 @@ def main() -> None:
     graph, data = digits(400) if asked.quick else lenet5(2_000)
     devices, levers = (DEVICES[:2], QUICK) if asked.quick else (DEVICES, LEVERS)
     table = plain_table(f"{graph.name}, {asked.batch} images, at most {asked.points:g} points lost", "device", *levers, "made of")
+    points, gains = [], {name: [] for name in levers}
     for device in devices:
         latencies, found = [], None
         for name, axes in levers.items():
@@ -60,9 +63,19 @@ def main() -> None:
             found = study.run(workers=asked.workers, resume=folder.exists()).best("latency_s")
             assert found is not None, "every space holds the network as it is, which loses nothing"
             latencies.append(found.figures["latency_s"])
+            gains[name].append(latencies[0] / latencies[-1])
+            points.append(Point(device, 100 / gains[name][-1], 100 * found.figures["accuracy"], name))
         assert latencies[-1] == min(latencies), "all levers together are never slower than one"
         table.add_row(device, *map(seconds, latencies), str(found.candidate.variant))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print("How many times as fast, from the device that gains least to the one that gains most:")
+    print(
+        "; ".join(f"{name} {min(ratios):.2f} to {max(ratios):.2f}" for name, ratios in gains.items() if name != "as it is") + "."
+    )
+    title = f"{graph.name}, {asked.batch} images: accuracy against time that is left"
+    best = [point for point in points if point.group == "everything"]
+    picture = scatter_svg(title, "time, % of the network's as it is", "accuracy, %", points, best, joined=False)
+    write_text(asked.output / "prune_or_quantize.svg", picture)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,13 @@ def main() -> None:
     points = {entry.index: point(entry.row) for entry in known}
     front = [points[entry.index] for entry in known if entry.front]
     plane = [front[place] for place in pareto_front([(each.x, each.y) for each in front])]
-    picture = scatter_svg(f"{title}: energy", "latency, us", "energy a frame, uJ", list(points.values()), plane)
+    picture = scatter_svg(
+        f"{graph.name} on {asked.target}: energy against latency",
+        "latency, us",
+        "energy a frame, uJ",
+        list(points.values()),
+        plane,
+    )
     write_text(asked.output / "edge_fpga.svg", picture)
 
 

@@ -32,8 +32,19 @@ class Point:
     group: str = ""
 
 
-def scatter_svg(title: str, x_title: str, y_title: str, points: Sequence[Point], front: Sequence[Point]) -> str:
+def scatter_svg(
+    title: str, x_title: str, y_title: str, points: Sequence[Point], front: Sequence[Point], *, joined: bool = True
+) -> str:
     """SVG of points and of the front through the best of them, which are labelled.
+
+    Parameters
+    ----------
+    title, x_title, y_title : str
+    points : sequence of Point
+    front : sequence of Point
+        Those that are labelled.
+    joined : bool
+        Whether a line goes through the labelled ones.
 
     Raises
     ------
@@ -53,7 +64,7 @@ def scatter_svg(title: str, x_title: str, y_title: str, points: Sequence[Point],
     out.line(f'<text class="title" x="{_LEFT}" y="30">{legal(title)}</text>')
     grid(out, across, up, (x_title, y_title), ["{:.3g}".format] * 2)
     ordered = sorted(front, key=lambda point: (point.x, point.y))
-    if len(ordered) > 1:
+    if joined and len(ordered) > 1:
         steps = " L".join(f"{across.place(point.x):.1f} {up.place(point.y):.1f}" for point in ordered)
         out.line(f'<path class="front" d="M{steps}"/>')
     groups = list(dict.fromkeys(point.group for point in points))

@@ -33,3 +33,5 @@ def test_points_that_have_no_place_are_refused(points: list[Point]) -> None:
 
 def test_one_point_needs_no_front() -> None:
     assert "front" not in scatter_svg("t", "x", "y", POINTS[:1], POINTS[:1]).split("</style>")[1]
+    assert 'class="front"' in scatter_svg("t", "x", "y", POINTS, POINTS[:2])
+    assert 'class="front"' not in scatter_svg("t", "x", "y", POINTS, POINTS[:2], joined=False)

@@ -43,6 +43,8 @@ def test_prune_or_quantize(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["raspberry-pi-5", "intel-xeon-8480"]
     assert all(row[1] != row[2] for row in rows), "eight bits are faster there"
     assert all("int8" in row[4] for row in rows)
+    assert "formats " in printed.splitlines()[-1]
+    ElementTree.parse(tmp_path / "prune_or_quantize.svg")
 
 
 def test_four_families(tmp_path: Path) -> None:
