@@ -52,29 +52,31 @@ def main() -> None:
     graph, data = digits(400) if asked.quick else lenet5(2_000)
     devices, levers = (DEVICES[:2], QUICK) if asked.quick else (DEVICES, LEVERS)
     table = plain_table(f"{graph.name}, {asked.batch} images, at most {asked.points:g} points lost", "device", *levers, "made of")
-    points, gains = [], {name: [] for name in levers}
+    points, gains, earlier = [], {name: [] for name in levers}, None
     for device in devices:
-        latencies, found = [], None
-        for name, axes in levers.items():
-            space = ld.Space(targets=[device], batches=[asked.batch], **{"formats": ["float32"], **axes})
+        best = {}
+        # All levers first: what it measures of a variant holds for every other search, and for the next device.
+        for name in reversed(levers):
+            space = ld.Space(targets=[device], batches=[asked.batch], **{"formats": ["float32"], **levers[name]})
             folder = asked.output / device / name.replace(" ", "-")
             bounds = {"minimize": ["latency_s", "loss_points"], "subject_to": [f"loss_points <= {asked.points}"]}
             study = ld.Study(graph, space, folder=folder, data=data, samples=len(data), **bounds)
-            found = study.run(workers=asked.workers, resume=folder.exists()).best("latency_s")
-            assert found is not None, "every space holds the network as it is, which loses nothing"
-            latencies.append(found.figures["latency_s"])
-            gains[name].append(latencies[0] / latencies[-1])
-            points.append(Point(device, 100 / gains[name][-1], 100 * found.figures["accuracy"], name))
+            best[name] = study.run(workers=asked.workers, resume=folder.exists(), reuse=earlier).best("latency_s")
+            assert best[name] is not None, "every space holds the network as it is, which loses nothing"
+            earlier = folder if name == "everything" else earlier
+        latencies = [best[name].figures["latency_s"] for name in levers]
+        for name, latency in zip(levers, latencies, strict=True):
+            gains[name].append(latencies[0] / latency)
+            points.append(Point(device, 100 * latency / latencies[0], 100 * best[name].figures["accuracy"], name))
         assert latencies[-1] == min(latencies), "all levers together are never slower than one"
-        table.add_row(device, *map(seconds, latencies), str(found.candidate.variant))
+        table.add_row(device, *map(seconds, latencies), str(best["everything"].candidate.variant))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     print("How many times as fast, from the device that gains least to the one that gains most:")
-    print(
-        "; ".join(f"{name} {min(ratios):.2f} to {max(ratios):.2f}" for name, ratios in gains.items() if name != "as it is") + "."
-    )
+    del gains["as it is"]
+    print("; ".join(f"{name} {min(ratios):.2f} to {max(ratios):.2f}" for name, ratios in gains.items()) + ".")
     title = f"{graph.name}, {asked.batch} images: accuracy against time that is left"
-    best = [point for point in points if point.group == "everything"]
-    picture = scatter_svg(title, "time, % of the network's as it is", "accuracy, %", points, best, joined=False)
+    labelled = [point for point in points if point.group == "everything"]
+    picture = scatter_svg(title, "time, % of the network's as it is", "accuracy, %", points, labelled, joined=False)
     write_text(asked.output / "prune_or_quantize.svg", picture)
 
 

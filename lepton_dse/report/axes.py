@@ -13,8 +13,9 @@ __all__ = ["Axis", "grid", "legal"]
 
 _LOGARITHMIC = 20.0
 """Ratio of the greatest value to the least from which an axis is logarithmic by itself."""
+_NARROW = 0.6
+"""Decades of a logarithmic axis below which round values stand at even steps."""
 _ROOM = 0.06
-_FINE = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,24 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round values inside it."""
         span = self.high - self.low
-        if self.logarithmic:
-            ends = max(math.ceil(self.low), -307), min(math.floor(self.high), 307)
-            powers = range(ends[0] - 1, ends[1] + 1, max(1, (ends[1] - ends[0]) // 8))
-            factors = _FINE if span <= 1 else (1, 2, 5) if span < 2.6 else (1,)
-            found = [factor * 10.0**power for power in powers for factor in factors]
-            return [value for value in found if self.low <= math.log10(value) <= self.high]
-        step = 10.0 ** math.floor(math.log10(span / 4))
-        step *= next(factor for factor in (1, 2, 5, 10) if span / (factor * step) <= 7)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
+        if not self.logarithmic:
+            return _evenly(self.low, self.high)
+        if span < _NARROW:
+            return _evenly(10.0**self.low, 10.0**self.high)
+        ends = max(math.ceil(self.low), -307), min(math.floor(self.high), 307)
+        powers = range(ends[0] - 1, ends[1] + 1, max(1, (ends[1] - ends[0]) // 8))
+        factors = (1, 1.5, 2, 3, 5, 7) if span <= 1.2 else (1, 2, 5) if span < 2.6 else (1,)
+        found = [factor * 10.0**power for power in powers for factor in factors]
+        return [value for value in found if self.low <= math.log10(value) <= self.high]
+
+
+def _evenly(low: float, high: float) -> list[float]:
+    """Three to eight multiples of 1, 2 or 5 times a power of ten."""
+    span = high - low
+    step = 10.0 ** math.floor(math.log10(span / 4))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (factor * step) <= 7)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def grid(out: Writer, across: Axis, up: Axis, titles: tuple[str, str], words: Sequence[Callable[[float], str]]) -> None:
