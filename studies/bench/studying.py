@@ -24,7 +24,6 @@ from rich.console import Console
 
 import lepton_dse as ld
 from lepton_dse.report.tables import plain_table
-from lepton_dse.study import read_finished
 from lepton_dse.study.work import Priced
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
@@ -121,7 +120,6 @@ def main() -> None:
         study.run(AtOnce())
         again, _ = answered(place / "journal", asked.journal)
         add("going on from a journal", size, "", timed(lambda: again.run(AtOnce(), resume=True)))
-        add("reading it for a report", size, "", timed(lambda: read_finished(place / "journal")))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
