@@ -124,6 +124,9 @@ def _drawn(axes: Axes, sampler: BaseSampler, count: int, parents: Parents) -> li
     study = optuna.create_study(directions=["minimize"] * objectives, sampler=sampler)
     for index, values in parents:
         study.enqueue_trial(axes.digits(index))
-        study.tell(study.ask(axes.distributions), list(values))
+        trial = study.ask(axes.distributions)
+        # Reading it enters the trial in the sampler's first generation; one whose values are all given is left out otherwise.
+        _ = trial.relative_params
+        study.tell(trial, list(values))
     drawn = [axes.index(study.ask(axes.distributions).params) for _ in range(count)]
     return list(dict.fromkeys(drawn))

@@ -42,6 +42,7 @@ from measured import digits, lenet5
 OBJECTIVES = ("latency_s", "energy_j", "loss_points")
 BUDGETS = (125, 250, 500, 1000)
 ENOUGH = (0.95, 0.99)
+_REPEATS = 3
 SPACE = ld.Space(
     targets=[
         *("raspberry-pi-5", "aws-graviton3", "intel-xeon-8480", "nvidia-jetson-orin-nano", "nvidia-t4", "nvidia-a100-sxm-80gb"),
@@ -102,10 +103,13 @@ class Known:
 
 
 def flat(known: Known, sampler: BaseSampler, budget: int) -> list[int]:
-    """Distinct candidates in the order in which a flat search evaluates them; what is infeasible counts as the worst."""
+    """Distinct candidates in the order in which a flat search evaluates them; what is infeasible counts as the worst.
+
+    A search that repeats itself ends after `_REPEATS` trials a candidate of the budget: its time grows with their square.
+    """
     axes, order = Axes(SPACE), dict[int, None]()
     study = optuna.create_study(directions=["minimize"] * len(OBJECTIVES), sampler=sampler)
-    for _ in range(20 * budget):
+    for _ in range(_REPEATS * budget):
         trial = study.ask(axes.distributions)
         index = axes.index(trial.params)
         order[index] = None
@@ -183,6 +187,7 @@ def main() -> None:
             shares.append([known.share(order[:budget]) for budget in BUDGETS])
             needed.append([known.needed(order, share) for share in ENOUGH])
             measured.append(count)
+            print(f"{name}, seed {seed}: {len(order)} candidates, {shares[-1][-1]:.4f}", file=sys.stderr)
         cells = [f"{mean:.4f}" for mean in np.mean(shares, axis=0)]
         for column in zip(*needed, strict=True):
             reached = [entry for entry in column if entry is not None]
