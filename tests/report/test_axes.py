@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def test_an_axis_has_two_to_nine_round_values_inside(low: float, factor: float, 
     places = [axis.place(tick) for tick in ticks]
     assert min(places) >= 100.0 - 1e-6
     assert max(places) <= 500.0 + 1e-6
-    assert min(after - before for before, after in zip(places, places[1:], strict=False)) > 20
+    assert min(after - before for before, after in pairwise(places)) > 20
     assert 100.0 <= axis.place(low) < axis.place(low * factor) <= 500.0
 
 
