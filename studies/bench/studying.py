@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from replanning import CHANGED, OTHERS
 from rich.console import Console
 
 import lepton_dse as ld
@@ -29,20 +30,7 @@ from lepton_dse.study.work import Priced
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from measured import digits, lenet5
 
-DEVICES = (
-    "nvidia-t4",
-    "nvidia-l40s",
-    "nvidia-h100-sxm",
-    "nvidia-jetson-orin-nano",
-    "google-tpu-v1",
-    "google-tpu-v4",
-    "google-tpu-v5e",
-    "raspberry-pi-5",
-    "aws-graviton3",
-    "amd-ryzen-7950x",
-    "amd-zynq-7020",
-    "amd-zu9eg",
-)
+DEVICES = (CHANGED, *OTHERS)
 FORMATS = ("float32", "float16", "int8", "w4a8")
 RESNET = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / "light_resnet50.onnx"
 
