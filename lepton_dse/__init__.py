@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from lepton_dse.flow import verify as verify
     from lepton_dse.importers import load_model as load  # noqa: F401 (the verb has a shorter name)
     from lepton_dse.ir.graph import Graph as Graph
+    from lepton_dse.memory import MemoryMap as MemoryMap
+    from lepton_dse.memory import map_memory as map_memory
     from lepton_dse.plan import CostReport as CostReport
     from lepton_dse.plan import Plan as Plan
     from lepton_dse.search.tiling import Hierarchy as Hierarchy
@@ -72,6 +74,7 @@ _HOMES = {
     "Hierarchy": "lepton_dse.search.tiling:Hierarchy",
     "LeptonError": "lepton_dse.errors:LeptonError",
     "Level": "lepton_dse.search.tiling:Level",
+    "MemoryMap": "lepton_dse.memory:MemoryMap",
     "NetworkTiles": "lepton_dse.search.tiling:NetworkTiles",
     "Plan": "lepton_dse.plan:Plan",
     "PlannedModel": "lepton_dse.flow:PlannedModel",
@@ -89,6 +92,7 @@ _HOMES = {
     "fine_tune": "lepton_dse.compress.training:fine_tune",
     "load": "lepton_dse.importers:load_model",
     "load_target": "lepton_dse.targets:load_target",
+    "map_memory": "lepton_dse.memory:map_memory",
     "masked": "lepton_dse.compress.prune:masked",
     "plan": "lepton_dse.flow:plan",
     "prune": "lepton_dse.compress.prune:prune",

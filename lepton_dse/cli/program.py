@@ -73,6 +73,22 @@ def inspect(model: Model, json: Json = False) -> None:
 
 
 @app.command()
+def memory(
+    model: Model,
+    format: Format = "float32",
+    batch: Annotated[int, typer.Option(help="Samples a pass.")] = 1,
+    alignment: Annotated[int, typer.Option(help="Bytes that every offset is a multiple of.")] = 64,
+    in_place: Annotated[bool, typer.Option(help="Elementwise results may overwrite what they read.")] = True,
+    svg: Annotated[Path | None, typer.Option(help="Also draw the arena over time there.")] = None,
+    json: Json = False,
+) -> None:
+    """Place everything that a model computes in one arena, and prove how small that can be."""
+    from lepton_dse.cli.memory import memory as placed
+
+    placed(model, format, batch=batch, alignment=alignment, in_place=in_place, svg=svg, as_json=json)
+
+
+@app.command()
 def cost(
     model: Model,
     target: Annotated[list[str] | None, typer.Option(help="A target's name or .toml file; may be repeated.")] = None,
@@ -102,7 +118,7 @@ def plan(
     override: Annotated[list[str] | None, typer.Option(help="OP=FORMAT for one operation; may be repeated.")] = None,
     prune: Annotated[float, typer.Option(help="Share of weights or channels to prune first.")] = 0.0,
     kind: Annotated[str, typer.Option(help="What to prune: weights, channels, n:m (2 of 4) or block.")] = "channels",
-    score: Annotated[str, typer.Option(help="How to choose: magnitude, hessian, taylor or batch_norm.")] = "magnitude",
+    score: Annotated[str, typer.Option(help="How to choose: magnitude, hessian, variance, taylor or batch_norm.")] = "magnitude",
     measure: Annotated[int, typer.Option(help="Measure accuracy on this many labelled samples.")] = 0,
     metric: Annotated[str, typer.Option(help="What to measure: top1, top5 (any number), auc, cosine or agreement.")] = "top1",
     seed: Annotated[int, typer.Option(help="Seed of the noise that calibrates without data.")] = 0,

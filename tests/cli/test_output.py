@@ -13,7 +13,7 @@ import pytest
 
 from lepton_dse.targets import target_names
 
-COMMANDS = ("demo", "doctor", "targets", "inspect", "cost", "plan", "study", "explain", "emit", "verify")
+COMMANDS = ("demo", "doctor", "targets", "inspect", "memory", "cost", "plan", "study", "explain", "emit", "verify")
 
 
 def test_help_lists_the_commands(lepton: Any) -> None:

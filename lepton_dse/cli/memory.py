@@ -1,0 +1,55 @@
+"""The command that places a model's tensors in one arena."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from lepton_dse.cli.console import out, print_json
+from lepton_dse.errors import LeptonError
+from lepton_dse.files import write_text
+from lepton_dse.importers import load_model
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.memory import map_memory
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.report.arena import arena_svg
+from lepton_dse.report.tables import plain_table
+from lepton_dse.report.text import count, scaled, share
+
+__all__ = ["memory"]
+
+_SCHEMA = 1
+
+
+def memory(model: Path, format: str, *, batch: int, alignment: int, in_place: bool, svg: Path | None, as_json: bool) -> None:
+    """Print where a model's tensors lie, and draw it where a picture is asked for."""
+    if svg is not None and svg.suffix.lower() != ".svg":
+        raise LeptonError("not the name of an SVG", where=str(svg), fix="give a name that ends in .svg")
+    if batch < 1:
+        raise LeptonError(f"a batch of {batch}", where="--batch", fix="use 1 or more")
+    kept = Precision.parse(format).activations
+
+    def bytes_of(tensor: Tensor) -> int:
+        return -(-tensor.elements * (kept if tensor.format.is_float else tensor.format).bits // 8)
+
+    graph = load_model(model).with_batch(batch)
+    mapped = map_memory(graph, bytes_of=bytes_of, alignment=alignment, in_place=in_place)
+    if svg is not None:
+        write_text(svg, arena_svg(graph, mapped))
+    if as_json:
+        places = [{"name": name, **asdict(place)} for name, place in mapped.places.items()]
+        figures = {"peak": mapped.peak, "bound": mapped.bound, "alignment": mapped.alignment}
+        print_json({"schema_version": _SCHEMA, "model": graph.name, **figures, "tensors": places})
+        return
+    whole = sum(place.bytes for place in mapped.places.values())
+    gap = "the least there is" if mapped.peak == mapped.bound else f"{share(mapped.peak / mapped.bound - 1)} above what is proved"
+    table = plain_table(
+        f"{graph.name}: an arena of {scaled(mapped.peak, 'B')}, {gap}; side by side {scaled(whole, 'B')}",
+        *("tensor", "bytes", "offset", "operations", "shares the block of"),
+    )
+    for name, place in mapped.places.items():
+        shared = "" if place.block == name else place.block
+        table.add_row(name, count(place.bytes), count(place.offset), f"{place.first} to {place.last}", shared)
+    out().print(table)
+    if svg is not None:
+        out().print(f"wrote {svg}", soft_wrap=True)

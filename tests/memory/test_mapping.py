@@ -1,0 +1,97 @@
+"""Memory maps of graphs, held against a run of the operations in one real arena."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lepton_dse.files import data_folder
+from lepton_dse.importers import load_model
+from lepton_dse.ir import ops
+from lepton_dse.ir.graph import Graph, GraphBuilder
+from lepton_dse.ir.semantics import evaluate, run
+from lepton_dse.memory.mapping import MemoryMap, map_memory, packed_bytes
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.sim.report import peak_bytes
+from lepton_dse.testing.strategies import graphs
+
+
+def run_in_arena(graph: Graph, mapped: MemoryMap, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every operation reads its operands from the arena and writes its result there."""
+    arena = np.full(mapped.peak, 0xA5, np.uint8)
+
+    def stored(name: str) -> np.ndarray:
+        place, tensor = mapped.places[name], graph.tensors[name]
+        kind = np.float32 if tensor.format.is_float else np.int64
+        return arena[place.offset : place.offset + place.bytes].view(kind).reshape(tensor.shape)
+
+    for name, value in inputs.items():
+        stored(name)[...] = value
+    for op in graph.ops:
+        values = [graph.constants[name] if name in graph.constants else stored(name).copy() for name in op.inputs]
+        stored(op.output)[...] = evaluate(op, values, graph.tensors[op.output], [graph.tensors[name] for name in op.inputs])
+    return {name: stored(name).copy() for name in graph.outputs if name in mapped.places}
+
+
+@settings(max_examples=500, deadline=None)
+@given(graphs(branches=True), st.booleans(), st.sampled_from([8, 64]), st.integers(0, 2**32 - 1))
+def test_a_run_in_the_arena_gives_what_the_graph_defines(graph: Graph, in_place: bool, alignment: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = {name: rng.normal(0, 1, graph.tensors[name].shape).astype(np.float32) for name in graph.inputs}
+    mapped = map_memory(graph, in_place=in_place, alignment=alignment)
+    found, wanted = run_in_arena(graph, mapped, inputs), run(graph, inputs)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, wanted[name])
+    assert mapped.bound <= mapped.peak
+
+
+@settings(max_examples=100, deadline=None)
+@given(graphs(branches=True))
+def test_nothing_shared_needs_what_the_cost_model_counts(graph: Graph) -> None:
+    mapped = map_memory(graph, in_place=False, alignment=1)
+    constants = sum(packed_bytes(graph.tensors[name]) for name in graph.constants)
+    views = any(isinstance(op.attributes, ops.Reshape) for op in graph.ops)
+    counted = peak_bytes(graph, Precision.parse("float32")) - constants
+    assert mapped.bound <= counted if views else mapped.bound == counted
+
+
+def chain(*kinds: ops.Attributes, shape: tuple[int, ...] = (1, 4, 8)) -> Graph:
+    builder = GraphBuilder("chain")
+    x = builder.input("x", shape)
+    for kind in kinds:
+        x = builder.add(kind, [x], output=builder.fresh("t"))
+    return builder.build([x])
+
+
+def test_elementwise_results_take_the_place_of_what_they_read() -> None:
+    graph = chain(ops.Sigmoid(), ops.Tanh(), ops.Sigmoid())
+    assert map_memory(graph, alignment=1).peak == 4 * 32
+    assert map_memory(graph, alignment=1, in_place=False).peak == 2 * 4 * 32
+
+
+def test_a_view_keeps_its_block_alive() -> None:
+    builder = GraphBuilder("view")
+    x = builder.input("x", (1, 4, 8))
+    seen = builder.add(ops.Reshape((1, 32)), [x], output="seen")
+    moved = builder.add(ops.Tanh(), [x], output="moved")
+    again = builder.add(ops.Reshape((1, 32)), [moved], output="again")
+    mapped = map_memory(builder.build([again, seen]), alignment=1)
+    assert mapped.places[seen].offset == mapped.places[x].offset != mapped.places[moved].offset
+    assert mapped.peak == 2 * 4 * 32
+
+
+def test_an_operand_that_is_broadcast_is_not_overwritten() -> None:
+    builder = GraphBuilder("broadcast")
+    x, y = builder.input("x", (1, 4, 1)), builder.input("y", (1, 4, 8))
+    total = builder.add(ops.Add(), [x, y], output="total")
+    mapped = map_memory(builder.build([total]), alignment=1)
+    assert mapped.places[total].block == "y"
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_real_network_is_mapped_to_its_bound(in_place: bool) -> None:
+    graph = load_model(data_folder("models") / "digits_cnn.onnx")
+    mapped = map_memory(graph, in_place=in_place)
+    assert mapped.peak == mapped.bound
