@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 
 import lepton_dse as ld
 from lepton_dse.compress.quantize import noise
+from lepton_dse.emit.cpp.emitter import stored_bytes
 from lepton_dse.emit.cpp.kernels import float_literal
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
@@ -69,6 +71,21 @@ def test_a_shared_library_is_callable_and_equal(form: str, tmp_path: Path, needs
     assert library.model_buffer(ctypes.c_size_t(0), ctypes.byref(size))
     assert size.value > 0
     assert library.model_buffer(ctypes.c_size_t(count), ctypes.byref(size)) is None
+
+
+@pytest.mark.parametrize("form", ["int8", "w4a16", "float32"])
+def test_all_results_share_the_arena_of_the_memory_map(form: str, tmp_path: Path, needs_tool: Any) -> None:
+    needs_tool("g++")
+    planned = ld.plan(ld.load(data_folder("models") / "digits_cnn.onnx"), "unit-cpu", format=form)
+    folder = ld.emit(planned, tmp_path / "cpp")
+    mapped = ld.map_memory(planned.lowered, bytes_of=stored_bytes)
+    compiled(folder / "model.cpp", tmp_path / "model.so", "-shared", "-fPIC")
+    symbols = subprocess.run(
+        ["nm", "--print-size", str(tmp_path / "model.so")], capture_output=True, text=True, check=True
+    ).stdout
+    (arena,) = (line.split() for line in symbols.splitlines() if re.search(r"\d+arenaE$", line))
+    assert int(arena[1], 16) == mapped.peak == mapped.bound
+    assert f"one arena of {mapped.peak:,} bytes; the least there is" in (folder / "README.md").read_text()
 
 
 def test_cmake_builds_the_test_program(digits: ld.PlannedModel, tmp_path: Path, needs_tool: Any) -> None:

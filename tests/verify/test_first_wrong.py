@@ -178,3 +178,17 @@ def test_the_first_wrong_tensor_of_a_program_is_named(planned: ld.PlannedModel, 
         assert found is not None, check.reason
         assert found[1] == tensor
         assert int(found[2]) == int(found[3]) + 1000
+
+
+@pytest.mark.parametrize("form", ["int8", "float32"])
+def test_results_that_overwrite_one_another_are_told_from_wrong_ones(form: str, tmp_path: Path, needs_tool: Any) -> None:
+    """All results at the start of the arena: each step destroys what it reads, which memory of their own hides."""
+    needs_tool("g++")
+    folder = ld.emit(ld.plan(network(), "unit-cpu", format=form, data=ld.Dataset(SAMPLES)), tmp_path / "program")
+    assert checks_of(folder)["outputs_equal"].status == "passed"
+    text = (folder / "model.cpp").read_text()
+    (folder / "model.cpp").write_text(re.sub(r"PLACE\((\d+), \d+\)", r"PLACE(\1, 0)", text))
+    rehash(folder)
+    check = checks_of(folder)["outputs_equal"]
+    assert check.status == "failed"
+    assert "arena" in check.reason

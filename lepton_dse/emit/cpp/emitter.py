@@ -12,9 +12,10 @@ from lepton_dse.emit.cpp.kernels import ctype, float_literal, write_step
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.tensors import Tensor
+from lepton_dse.memory import MemoryMap, map_memory
 from lepton_dse.schedule.program import Program, program
 
-__all__ = ["EMITTER", "INPUT_FILE", "expected_file"]
+__all__ = ["EMITTER", "INPUT_FILE", "expected_file", "stored_bytes"]
 
 INPUT_FILE = "vectors/input.bin"
 _MOST_WEIGHTS = 1 << 26  # elements; as text a larger array is more than a compiler takes
@@ -34,14 +35,15 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
         If an operation has no C++ rule or the weights are too many for source text.
     """
     schedule = program(request.graph)
+    mapped = map_memory(request.graph, bytes_of=stored_bytes)
     identifiers = _identifiers(schedule)
     files = {
         "model.h": _header(schedule),
-        "model.cpp": _model(request, schedule, identifiers),
+        "model.cpp": _model(request, schedule, mapped, identifiers),
         "weights.inc": _weights(request, schedule, identifiers),
         "test.cpp": _test(schedule),
         "CMakeLists.txt": _CMAKE,
-        "README.md": _readme(request, schedule),
+        "README.md": _readme(request, schedule, mapped),
     }
     encoded = {name: text.encode() for name, text in files.items()}
     encoded[INPUT_FILE] = np.ascontiguousarray(request.vectors.x, "<f4").tobytes()
@@ -52,6 +54,11 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
 
 
 EMITTER = Emitter("cpp", ("cpu", "fpga"), emit)
+
+
+def stored_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor in a program: elements narrower than a byte take a whole one."""
+    return tensor.elements * tensor.format.numpy.itemsize
 
 
 def _identifiers(schedule: Program) -> dict[str, str]:
@@ -72,7 +79,7 @@ def _header(schedule: Program) -> str:
     out = Writer()
     out.lines(
         [
-            "/* One sample in, one result out; not reentrant: the working buffers are static. */",
+            "/* One sample in, one result out; not reentrant: the working memory is static. */",
             "#ifndef MODEL_H",
             "#define MODEL_H",
             "#include <stddef.h>",
@@ -89,14 +96,19 @@ def _header(schedule: Program) -> str:
             out.line(f"#define MODEL_{kind}{index}_SIZE {tensor.elements}")
     out.line()
     out.line(f"void model_run({_parameters(schedule)});")
-    out.line("/* Working buffers, for a test that looks for the first wrong one. */")
+    out.lines(
+        [
+            "/* Results of all operations, for a test that looks for the first wrong one. They last only where model.cpp is",
+            "   compiled with MODEL_BUFFERS_APART; otherwise they share one arena, and later ones overwrite earlier ones. */",
+        ]
+    )
     out.line("size_t model_buffer_count(void);")
     out.line("const void* model_buffer(size_t index, size_t* bytes);")
     out.lines(["", "#ifdef __cplusplus", "}", "#endif", "#endif"])
     return out.text()
 
 
-def _model(request: EmitRequest, schedule: Program, identifiers: dict[str, str]) -> str:
+def _model(request: EmitRequest, schedule: Program, mapped: MemoryMap, identifiers: dict[str, str]) -> str:
     out = Writer()
     plan = request.plan
     out.line(f"// {_comment(plan.model)}, {plan.precision}: integer arithmetic exactly as the reference defines it.")
@@ -104,8 +116,7 @@ def _model(request: EmitRequest, schedule: Program, identifiers: dict[str, str])
     out.lines(
         ['#include "model.h"', *(f"#include <{name}>" for name in includes), "", "namespace {", "", '#include "weights.inc"', ""]
     )
-    for tensor in (*schedule.inputs, *schedule.buffers):
-        out.line(f"{ctype(tensor.format)} {identifiers[tensor.name]}[{tensor.elements}];")
+    _memory(out, schedule, mapped, identifiers)
     for index, step in enumerate(schedule.steps):
         out.line()
         shape = " x ".join(map(str, step.write.shape))
@@ -115,20 +126,41 @@ def _model(request: EmitRequest, schedule: Program, identifiers: dict[str, str])
     out.lines(["", "}  // namespace", ""])
     with out.block(f'extern "C" void model_run({_parameters(schedule)}) {{'):
         for index, tensor in enumerate(schedule.inputs):
-            out.line(f"std::memcpy({identifiers[tensor.name]}, input{index}, sizeof({identifiers[tensor.name]}));")
+            out.line(f"std::memcpy({identifiers[tensor.name]}, input{index}, {stored_bytes(tensor)});")
         for index in range(len(schedule.steps)):
             out.line(f"step{index}();")
         for index, tensor in enumerate(schedule.outputs):
-            out.line(f"std::memcpy(output{index}, {identifiers[tensor.name]}, sizeof({identifiers[tensor.name]}));")
+            out.line(f"std::memcpy(output{index}, {identifiers[tensor.name]}, {stored_bytes(tensor)});")
     out.line()
     out.line(f'extern "C" size_t model_buffer_count() {{ return {len(schedule.buffers)}; }}')
     out.line()
     with out.block('extern "C" const void* model_buffer(size_t index, size_t* bytes) {'), out.block("switch (index) {"):
         for index, tensor in enumerate(schedule.buffers):
-            name = identifiers[tensor.name]
-            out.line(f"case {index}: *bytes = sizeof({name}); return {name};")
+            out.line(f"case {index}: *bytes = {stored_bytes(tensor)}; return {identifiers[tensor.name]};")
         out.line("default: *bytes = 0; return nullptr;")
     return out.text()
+
+
+def _memory(out: Writer, schedule: Program, mapped: MemoryMap, identifiers: dict[str, str]) -> None:
+    """The arena, and where in it each input and each result lies."""
+    owners = [*schedule.inputs, *schedule.buffers]
+    sizes = [-(-stored_bytes(tensor) // mapped.alignment) * mapped.alignment for tensor in owners]
+    apart = [sum(sizes[:index]) for index in range(len(sizes))]
+    out.lines(
+        [
+            "#ifdef MODEL_BUFFERS_APART",
+            "#define PLACE(apart, shared) (arena + (apart))",
+            f"alignas({mapped.alignment}) unsigned char arena[{max(sum(sizes), 1)}];",
+            "#else",
+            "#define PLACE(apart, shared) (arena + (shared))",
+            f"alignas({mapped.alignment}) unsigned char arena[{max(mapped.peak, 1)}];",
+            "#endif",
+        ]
+    )
+    for tensor, alone in zip(owners, apart, strict=True):
+        kind, name = ctype(tensor.format), identifiers[tensor.name]
+        shared = mapped.places[tensor.name].offset
+        out.line(f"{kind}* const {name} = reinterpret_cast<{kind}*>(PLACE({alone}, {shared}));  // {tensor.elements}")
 
 
 def _comment(text: str) -> str:
@@ -210,7 +242,8 @@ endif()
 
 add_library(model model.cpp)
 # Contraction of a multiplication and an addition would round once where the reference rounds twice.
-target_compile_options(model PRIVATE -ffp-contract=off)
+# Results of several types share the arena.
+target_compile_options(model PRIVATE -ffp-contract=off -fno-strict-aliasing)
 target_include_directories(model PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 
 add_executable(model_test test.cpp)
@@ -218,7 +251,7 @@ target_link_libraries(model_test model)
 """
 
 
-def _readme(request: EmitRequest, schedule: Program) -> str:
+def _readme(request: EmitRequest, schedule: Program, mapped: MemoryMap) -> str:
     plan = request.plan
     out = Writer()
     out.line(f"# {plan.model} for {plan.target}, {plan.precision}")
@@ -232,6 +265,9 @@ def _readme(request: EmitRequest, schedule: Program) -> str:
         out.line(f"- `input{index}`: {' x '.join(map(str, tensor.shape))} of {tensor.format}, row-major (`{tensor.name}`)")
     for index, tensor in enumerate(schedule.outputs):
         out.line(f"- `output{index}`: {' x '.join(map(str, tensor.shape))} of {tensor.format}, row-major (`{tensor.name}`)")
+    out.line()
+    proved = "the least there is" if mapped.peak == mapped.bound else f"{mapped.bound:,} are proved necessary"
+    out.line(f"All inputs and results share one arena of {mapped.peak:,} bytes; {proved}.")
     out.line()
     out.line(f"`vectors/` holds {len(request.vectors.x)} samples and the reference's results; `graph/` is the lowered graph.")
     return out.text()
