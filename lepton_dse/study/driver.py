@@ -246,12 +246,15 @@ def _digest(*parts: str) -> str:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """An event that the first interrupt sets; the second one interrupts at once."""
+    """An event that the first interrupt sets; the second one interrupts at once.
+
+    Where interrupts are ignored, as in what a shell starts in the background, they stay so.
+    """
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield stop
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: object) -> None:
         stop.set()

@@ -224,7 +224,8 @@ def test_an_interrupt_says_how_to_go_on(file: Path) -> None:
     many = ", ".join(str(rows) for rows in range(1, 1001))
     file.write_text(COST.replace("[64, 128]", f"[{many}]"))
     out = file.parent / "out"
-    code = "from lepton_dse.cli import main; main()"
+    # What started these tests may ignore interrupts, which the new process would inherit.
+    code = "import signal; signal.signal(2, signal.default_int_handler); from lepton_dse.cli import main; main()"
     command = [sys.executable, "-c", code, "study", str(file), "-o", str(out), "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     journal = out / "journal.log"

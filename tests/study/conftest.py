@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ from lepton_dse.reference import engine
 from lepton_dse.study import Space, Study
 
 TARGETS = ({"target": "google-tpu-v1", "numbers": {"array_rows": [64, 128]}}, "nvidia-t4", "raspberry-pi-5")
+
+
+@pytest.fixture(autouse=True)
+def interrupts_as_in_a_terminal() -> Iterator[None]:
+    """What a shell starts in the background ignores interrupts, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -214,6 +214,18 @@ def test_one_interrupt_ends_after_the_batch_and_two_at_once(study: Make) -> None
         found(study(), progress=twice)
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_where_interrupts_are_ignored_they_stay_so(study: Make) -> None:
+    wanted = found(study())
+
+    def interrupt(step: Step) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert found(study(), progress=interrupt) == wanted
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def test_an_interrupt_while_the_front_is_measured_keeps_what_was(study: Make) -> None:
     wanted = found(study())
 
