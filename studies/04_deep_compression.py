@@ -127,7 +127,7 @@ def compress(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=["fashion", "digits"], default="fashion")
-    parser.add_argument("--networks", nargs="*", default=list(SETTINGS))
+    parser.add_argument("--networks", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="after each step of pruning, instead of each network's own")
     asked = parser.parse_args()

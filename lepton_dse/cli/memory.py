@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lepton_dse.cli.console import out, print_json
@@ -10,11 +10,12 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.files import write_text
 from lepton_dse.importers import load_model
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.memory import map_memory
+from lepton_dse.memory import map_memory, packed_bytes
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.report.arena import arena_svg
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, scaled, share
+from lepton_dse.sim.report import stored_format
 
 __all__ = ["memory"]
 
@@ -27,12 +28,11 @@ def memory(model: Path, format: str, *, batch: int, alignment: int, in_place: bo
         raise LeptonError("not the name of an SVG", where=str(svg), fix="give a name that ends in .svg")
     if batch < 1:
         raise LeptonError(f"a batch of {batch}", where="--batch", fix="use 1 or more")
-    kept = Precision.parse(format).activations
+    precision, graph = Precision.parse(format), load_model(model).with_batch(batch)
 
     def bytes_of(tensor: Tensor) -> int:
-        return -(-tensor.elements * (kept if tensor.format.is_float else tensor.format).bits // 8)
+        return packed_bytes(replace(tensor, format=stored_format(graph, tensor.name, precision)))
 
-    graph = load_model(model).with_batch(batch)
     mapped = map_memory(graph, bytes_of=bytes_of, alignment=alignment, in_place=in_place)
     if svg is not None:
         write_text(svg, arena_svg(graph, mapped))

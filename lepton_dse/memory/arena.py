@@ -25,6 +25,9 @@ ALIGNMENT = 64
 
 _TRIALS = 2_000
 _NODES = 200_000
+_WORK = 1_000_000_000
+"""Looks at a block or a section that either search takes at most, so that many blocks end after seconds too."""
+_TABLE = 1 << 25  # entries of the complete search's tables at most
 Ints = NDArray[np.int64]
 
 
@@ -81,9 +84,9 @@ def place(blocks: Sequence[Block], *, alignment: int = ALIGNMENT, trials: int = 
     alignment : int
         Every offset, and the arena, is a multiple of it.
     trials : int
-        Orders of first fit that are tried at most, a group.
+        Orders of first fit that are tried at most, a group; fewer of more than 700 blocks.
     nodes : int
-        Steps of the complete search at most, a group; 0 leaves it out.
+        Steps of the complete search at most, a group; 0 leaves it out. Fewer, or none, of very many blocks.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def place(blocks: Sequence[Block], *, alignment: int = ALIGNMENT, trials: int = 
     groups = [_Group(members, alignment) for members in _groups([block for block in blocks if block.bytes])]
     bound = max((group.live for group in groups), default=0)
     for group in groups:
-        group.order(max(bound, group.live), trials)
+        group.order(bound, trials)
     # Only a group whose peak is above what another one needs anyway is worth a complete search.
     for group in sorted(groups, key=lambda group: -group.peak):
         if group.peak > bound:
@@ -145,11 +148,15 @@ class _Group:
         self.peak = min(peaks)
         if self.peak > enough:
             best = orders[peaks.index(self.peak)]
+            trials = min(trials, _WORK // len(self.blocks) ** 2)
             self.peak = int(improve(best, self.sizes, self.first, self.last, self.offsets, enough, trials, 0))
 
     def prove(self, enough: int, nodes: int) -> int:
         """Search for lower peaks until there is none, one is `enough`, or the nodes run out; returns the proved bound."""
-        found = np.empty_like(self.offsets)
+        found, count = np.empty_like(self.offsets), len(self.blocks)
+        if count * (count + self.sections) > _TABLE:
+            return self.live
+        nodes = min(nodes, _WORK // (count + self.sections + int((self.last - self.first).sum())))
         while self.peak > max(enough, self.live):
             outcome, used = canonical(self.sizes, self.first, self.last, self.sections, self.peak - 1, nodes, found)
             if outcome == 0:

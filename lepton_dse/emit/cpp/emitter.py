@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 
 import numpy as np
 
@@ -145,12 +146,12 @@ def _memory(out: Writer, schedule: Program, mapped: MemoryMap, identifiers: dict
     """The arena, and where in it each input and each result lies."""
     owners = [*schedule.inputs, *schedule.buffers]
     sizes = [-(-stored_bytes(tensor) // mapped.alignment) * mapped.alignment for tensor in owners]
-    apart = [sum(sizes[:index]) for index in range(len(sizes))]
+    *apart, whole = accumulate(sizes, initial=0)
     out.lines(
         [
             "#ifdef MODEL_BUFFERS_APART",
             "#define PLACE(apart, shared) (arena + (apart))",
-            f"alignas({mapped.alignment}) unsigned char arena[{max(sum(sizes), 1)}];",
+            f"alignas({mapped.alignment}) unsigned char arena[{max(whole, 1)}];",
             "#else",
             "#define PLACE(apart, shared) (arena + (shared))",
             f"alignas({mapped.alignment}) unsigned char arena[{max(mapped.peak, 1)}];",
@@ -160,7 +161,7 @@ def _memory(out: Writer, schedule: Program, mapped: MemoryMap, identifiers: dict
     for tensor, alone in zip(owners, apart, strict=True):
         kind, name = ctype(tensor.format), identifiers[tensor.name]
         shared = mapped.places[tensor.name].offset
-        out.line(f"{kind}* const {name} = reinterpret_cast<{kind}*>(PLACE({alone}, {shared}));  // {tensor.elements}")
+        out.line(f"{kind}* const {name} = reinterpret_cast<{kind}*>(PLACE({alone}, {shared}));  // {tensor.elements} elements")
 
 
 def _comment(text: str) -> str:
