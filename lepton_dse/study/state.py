@@ -20,10 +20,10 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -51,6 +51,8 @@ __all__ = [
 
 _SCHEMA = 1
 _ASKED, _JOURNAL, _LOCK, _TOML = "study.json", "journal.log", ".lock", "STUDY.toml"
+_HELD: set[Path] = set()
+"""Locks that this process holds."""
 _NAME = "study"
 _BATCHES = "batches"
 _REUSED = "reused"
@@ -112,7 +114,8 @@ class StudyFolder:
         asked = {"schema_version": _SCHEMA, **asked}
         try:
             _claim(folder, asked, resume=resume)
-            self._lock = _locked(folder)
+            self._lock = ExitStack()
+            self._lock.enter_context(_locked(folder))
         except OSError as error:
             raise LeptonError(f"cannot be used: {error.strerror}", where=str(folder), fix="choose another folder") from error
         try:
@@ -390,18 +393,29 @@ def _begun(name: str) -> bool:
     return name == _LOCK or name.startswith((f".{_LOCK}.", f".{_ASKED}."))
 
 
-def _locked(folder: Path) -> BinaryIO:
-    """A file that is locked until it is closed, by whatever ends the process too."""
-    path = folder / _LOCK
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process until the end, by whatever ends the process too.
+
+    The lock is the process's own: workers that were forked from it and outlive it by a moment do not hold it. Two drivers of
+    one process share its locks, so these are told apart here.
+    """
+    path = (folder / _LOCK).resolve()
+    taken = LeptonError("another process runs this study", where=str(folder), fix="wait for it, or stop it")
+    if path in _HELD:
+        raise taken
     if not path.is_file():
         write_bytes(path, b"")
-    handle = path.open("rb")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise LeptonError("another process runs this study", where=str(folder), fix="wait for it, or stop it") from error
-    return handle
+    with path.open("r+b") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise taken from error
+        _HELD.add(path)
+        try:
+            yield
+        finally:
+            _HELD.discard(path)
 
 
 def _differences(before: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

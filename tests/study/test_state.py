@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,3 +104,32 @@ def test_one_folder_has_one_driver(study: Make) -> None:
 
     study("one", **COST).run(workers=0, progress=meddle)
     assert said
+
+
+def test_processes_forked_from_a_driver_do_not_keep_its_folder(study: Make) -> None:
+    forked = []
+
+    def fork(step: Step) -> None:
+        if not forked:
+            forked.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True))
+            forked[0].start()
+
+    whole = study("one", **COST).run(workers=0, progress=fork)
+    try:
+        assert forked[0].is_alive()
+        assert study("one", **COST).run(workers=0, resume=True).found == whole.found
+    finally:
+        forked[0].kill()
+        forked[0].join()
+
+
+def test_a_folder_of_another_process_is_refused(study: Make) -> None:
+    one = study("one", **COST).run(workers=0)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(one.folder / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(LeptonError, match="another process runs this study"):
+            one.run(workers=0, resume=True)
+    assert one.run(workers=0, resume=True).found == one.found
