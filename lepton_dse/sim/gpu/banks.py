@@ -14,7 +14,7 @@ import numpy as np
 
 from lepton_dse.errors import LeptonError
 
-__all__ = ["BANKS", "LANES", "conflict_degree", "tile_words"]
+__all__ = ["BANKS", "LANES", "conflict_degree", "request_passes", "tile_words"]
 
 BANKS = LANES = 32
 _CHUNK_WORDS = 4
@@ -46,12 +46,27 @@ def conflict_degree(words: np.ndarray[tuple[int], np.dtype[np.int64]], words_per
         )
     if (words < 0).any() or (words % words_per_lane).any():
         raise LeptonError("an address is negative or not aligned to the width of the request", fix="align it to the width")
+    return max(_passes(words, words_per_lane))
+
+
+def request_passes(words: np.ndarray[tuple[int], np.dtype[np.int64]], words_per_lane: int = 1) -> int:
+    """Passes that one request takes, all its groups of lanes together.
+
+    Parameters
+    ----------
+    words : ndarray of int64, shape (L,)
+        Address of each active lane's first word, in order of the lanes; at most 32.
+    words_per_lane : int
+        1, 2 or 4.
+    """
+    return sum(_passes(words, words_per_lane))
+
+
+def _passes(words: np.ndarray[tuple[int], np.dtype[np.int64]], words_per_lane: int) -> list[int]:
+    """Passes of each group of lanes that is served at a time."""
     group = LANES // words_per_lane
-    worst = 0
-    for first in range(0, LANES, group):
-        touched = np.unique(words[first : first + group, None] + np.arange(words_per_lane))
-        worst = max(worst, int(np.bincount(touched % BANKS).max()))
-    return worst
+    groups = [words[first : first + group, None] + np.arange(words_per_lane) for first in range(0, len(words), group)]
+    return [int(np.bincount(np.unique(touched) % BANKS).max()) for touched in groups]
 
 
 def tile_words(

@@ -1,0 +1,317 @@
+"""What a contraction kernel asks of memory, counted exactly: bytes, requests of warps, 32-byte sectors, passes over banks.
+
+Nothing is sampled and nothing is executed: for each warp of each block the addresses follow from the tile and the operands
+(:mod:`lepton_dse.schedule.gpu`), and a request of a warp is
+
+* as many bytes as its active threads ask for, and as many sectors as these bytes lie in (CUDA C++ Best Practices Guide, global
+  memory of compute capability 6.0 and later: 32-byte transactions). Starts of buffers are multiples of 32 bytes;
+* in shared memory as many passes as the fullest bank has different words (:mod:`.banks`).
+
+Blocks that differ only in what lies outside the result are counted one by one; strips that all blocks bring alike are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lepton_dse.jit import kernel
+from lepton_dse.schedule.gpu import Columns, Contraction, Matrix, Operand, Packed4, Tile, Touch, Windows
+from lepton_dse.sim.gpu.banks import LANES, request_passes
+
+__all__ = ["Requests", "Traffic", "requests"]
+
+_MATRIX, _COLUMNS, _WINDOWS, _PACKED = range(4)
+_SECTOR = 32
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests of warps, bytes that their threads ask for, and 32-byte sectors that these lie in."""
+
+    requests: int
+    bytes: int
+    sectors: int
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.requests + other.requests, self.bytes + other.bytes, self.sectors + other.sectors)
+
+    def __mul__(self, times: int) -> Traffic:
+        return Traffic(self.requests * times, self.bytes * times, self.sectors * times)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """All that a kernel asks of memory in one launch.
+
+    Parameters
+    ----------
+    loads, stores : Traffic
+        Of global memory.
+    shared_loads, shared_load_passes : int
+        Requests of warps, and passes over the banks that they take.
+    shared_stores, shared_store_passes : int
+    barriers : int
+        Of all blocks.
+    """
+
+    loads: Traffic
+    stores: Traffic
+    shared_loads: int
+    shared_load_passes: int
+    shared_stores: int
+    shared_store_passes: int
+    barriers: int
+
+
+def requests(kernel_: Contraction) -> Requests:
+    """Count what a contraction asks of memory."""
+    tile, steps = kernel_.tile, kernel_.steps
+    row_tiles, column_tiles, products = kernel_.grid
+    blocks = row_tiles * column_tiles * products
+    loads = _strips(kernel_.a, tile.rows, kernel_, row_tiles) * column_tiles
+    loads += _strips(kernel_.b, tile.columns, kernel_, column_tiles) * row_tiles
+    stores = Traffic(0, 0, 0)
+    lanes = _lanes_of_sums(kernel_)
+    for touch in kernel_.touches:
+        counted = _touched(kernel_, touch, lanes)
+        loads, stores = (loads, stores + counted) if touch.store else (loads + counted, stores)
+    shared_loads, load_passes = _fragments(kernel_)
+    put = [_put(tile, extent) for extent in (tile.rows, tile.columns)]
+    strips = steps * blocks
+    return Requests(
+        loads,
+        stores,
+        shared_loads * strips,
+        load_passes * strips,
+        sum(count for count, _ in put) * strips,
+        sum(passes for _, passes in put) * strips,
+        kernel_.barriers,
+    )
+
+
+# --- global memory ------------------------------------------------------------------------------------------------
+
+
+def _coded(operand: Operand) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Kind and numbers of an operand, as the kernel below reads them."""
+    match operand:
+        case Matrix():
+            fields = [operand.rows, operand.depth, operand.stride, operand.batch]
+            return _MATRIX, np.asarray(fields, np.int64)
+        case Columns():
+            return _COLUMNS, np.asarray([operand.rows, operand.depth, operand.stride, operand.batch], np.int64)
+        case Packed4():
+            return _PACKED, np.asarray([operand.rows, operand.depth, operand.stride, operand.batch], np.int64)
+        case Windows():
+            extents = [operand.height, operand.width, operand.channels, operand.group_channels]
+            outside = [operand.out_height, operand.out_width]
+            geometry = [*operand.kernel, *operand.strides, *operand.pads, *operand.dilations]
+            return _WINDOWS, np.asarray([operand.rows, operand.depth, *extents, *outside, *geometry], np.int64)
+
+
+def _strips(operand: Operand, extent: int, kernel_: Contraction, tiles: int) -> Traffic:
+    """Loads of one operand, every strip of every tile along its rows once for each product."""
+    kind, numbers = _coded(operand)
+    tile = kernel_.tile
+    counted = _count_strips(
+        kind,
+        numbers,
+        operand.element_bytes,
+        operand.piece_bytes,
+        extent,
+        tile.chunks,
+        tile.threads,
+        tiles,
+        kernel_.steps,
+        kernel_.products,
+    )
+    return Traffic(*(int(value) for value in counted))
+
+
+@kernel
+def _position(kind: int, numbers: np.ndarray[tuple[int], np.dtype[np.int64]], product: int, row: int, k: int) -> int:
+    """Element that stands for (row, k); -1 outside."""
+    if row >= numbers[0] or k >= numbers[1]:
+        return -1
+    if kind == _COLUMNS:
+        return int(product * numbers[3] + k * numbers[2] + row)
+    if kind != _WINDOWS:
+        return int(product * numbers[3] + row * numbers[2] + k)
+    height, width, channels, of_group = numbers[2], numbers[3], numbers[4], numbers[5]
+    pixels = numbers[6] * numbers[7]
+    image, pixel = row // pixels, row % pixels
+    tap, channel = k // of_group, k % of_group
+    y = pixel // numbers[7] * numbers[10] - numbers[12] + tap // numbers[9] * numbers[14]
+    x = pixel % numbers[7] * numbers[11] - numbers[13] + tap % numbers[9] * numbers[15]
+    if y < 0 or y >= height or x < 0 or x >= width:
+        return -1
+    return int(((image * height + y) * width + x) * channels + product * of_group + channel)
+
+
+@kernel
+def _distinct(values: np.ndarray[tuple[int], np.dtype[np.int64]], count: int) -> int:
+    """How many different numbers stand among the first `count`, at most 32 of them; sorts these."""
+    for index in range(1, count):
+        value, place = values[index], index
+        while place > 0 and values[place - 1] > value:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = value
+    different = 0
+    for index in range(count):
+        if index == 0 or values[index] != values[index - 1]:
+            different += 1
+    return different
+
+
+@kernel
+def _count_strips(
+    kind: int,
+    numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
+    element_bytes: int,
+    piece_bytes: int,
+    extent: int,
+    chunks: int,
+    threads: int,
+    tiles: int,
+    steps: int,
+    products: int,
+) -> tuple[int, int, int]:
+    """Requests, bytes and sectors; thread t brings chunks t, t + threads, ... of a strip, piece by piece."""
+    sectors_of = np.empty(32, np.int64)
+    requests_, bytes_, sectors = 0, 0, 0
+    in_chunk = 16 // element_bytes
+    pieces = 1 if kind == _PACKED else 16 // piece_bytes
+    in_piece = in_chunk // pieces
+    total = extent * chunks
+    for product in range(products):
+        for tile in range(tiles):
+            for step in range(steps):
+                for first in range(0, (total + threads - 1) // threads * threads, 32):
+                    for piece in range(pieces):
+                        active = 0
+                        for lane in range(32):
+                            chunk = first + lane
+                            if chunk >= total:
+                                break
+                            k = (step * chunks + chunk % chunks) * in_chunk + piece * in_piece
+                            place = _position(kind, numbers, product, tile * extent + chunk // chunks, k)
+                            if place >= 0:
+                                byte = place // 2 if kind == _PACKED else place * element_bytes
+                                sectors_of[active] = byte // _SECTOR
+                                active += 1
+                        if active > 0:
+                            requests_ += 1
+                            bytes_ += active * piece_bytes
+                            sectors += _distinct(sectors_of, active)
+    return requests_, bytes_, sectors
+
+
+# --- the epilogue -------------------------------------------------------------------------------------------------
+
+
+def _lanes_of_sums(kernel_: Contraction) -> np.ndarray[tuple[int, int, int], np.dtype[np.int64]]:
+    """Row and column of the sum that each lane treats, request by request: shape (requests of a block, 32, 2)."""
+    tile = kernel_.tile
+    lane = np.arange(LANES)
+    places = []
+    for warp in range(tile.warp_rows * tile.warp_columns):
+        down, across = divmod(warp, tile.warp_columns)
+        first_row, first_column = down * (tile.rows // tile.warp_rows), across * (tile.columns // tile.warp_columns)
+        if kernel_.engine.tensor_cores:
+            for i in range(tile.rows // tile.warp_rows // 16):
+                for j in range(tile.columns // tile.warp_columns // 8):
+                    for index in range(4):
+                        row = first_row + 16 * i + 8 * (index // 2) + lane // 4
+                        places.append((row, first_column + 8 * j + 2 * (lane % 4) + index % 2))
+        else:
+            for i in range(tile.rows // tile.warp_rows // 4):
+                for j in range(tile.columns // tile.warp_columns // 8):
+                    places.append((first_row + 4 * i + lane // 8, first_column + 8 * j + lane % 8))
+    return np.ascontiguousarray(np.asarray(places, np.int64).transpose(0, 2, 1))
+
+
+def _touched(kernel_: Contraction, touch: Touch, lanes: np.ndarray[tuple[int, int, int], np.dtype[np.int64]]) -> Traffic:
+    tile, grid = kernel_.tile, np.asarray(kernel_.grid, np.int64)
+    strides = np.asarray([touch.product, touch.row, touch.column], np.int64)
+    extents = np.asarray([tile.rows, tile.columns, kernel_.rows, kernel_.columns], np.int64)
+    return Traffic(*(int(value) for value in _count_touched(lanes, grid, extents, strides, touch.element_bytes)))
+
+
+@kernel
+def _count_touched(
+    lanes: np.ndarray[tuple[int, int, int], np.dtype[np.int64]],
+    grid: np.ndarray[tuple[int], np.dtype[np.int64]],
+    extents: np.ndarray[tuple[int], np.dtype[np.int64]],
+    strides: np.ndarray[tuple[int], np.dtype[np.int64]],
+    element_bytes: int,
+) -> tuple[int, int, int]:
+    sectors_of = np.empty(32, np.int64)
+    requests_, bytes_, sectors = 0, 0, 0
+    for product in range(grid[2]):
+        for down in range(grid[0]):
+            for across in range(grid[1]):
+                for request in range(lanes.shape[0]):
+                    active = 0
+                    for lane in range(32):
+                        row = down * extents[0] + lanes[request, lane, 0]
+                        column = across * extents[1] + lanes[request, lane, 1]
+                        if row < extents[2] and column < extents[3]:
+                            place = product * strides[0] + row * strides[1] + column * strides[2]
+                            sectors_of[active] = place * element_bytes // _SECTOR
+                            active += 1
+                    if active > 0:
+                        requests_ += 1
+                        bytes_ += active * element_bytes
+                        sectors += _distinct(sectors_of, active)
+    return requests_, bytes_, sectors
+
+
+# --- shared memory ------------------------------------------------------------------------------------------------
+
+
+def _offsets(
+    tile: Tile, rows: np.ndarray[tuple[int], np.dtype[np.int64]], byte: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Where bytes of rows of a strip lie."""
+    rows_in_line, mask = (8 // tile.chunks, tile.chunks - 1) if tile.chunks < 8 else (1, 7)
+    exchanged = rows // rows_in_line & mask if tile.swizzled else 0
+    return rows * tile.pitch + (byte // 16 ^ exchanged) * 16 + byte % 16
+
+
+def _put(tile: Tile, extent: int) -> tuple[int, int]:
+    """Requests and passes of storing one strip."""
+    count = passes = 0
+    total = extent * tile.chunks
+    for first in range(0, total, LANES):
+        chunk = np.arange(first, min(first + LANES, total))
+        count += 1
+        passes += request_passes(_offsets(tile, chunk // tile.chunks, chunk % tile.chunks * 16) // 4, 4)
+    return count, passes
+
+
+def _fragments(kernel_: Contraction) -> tuple[int, int]:
+    """Requests and passes of reading one strip of both operands, all warps of a block."""
+    tile = kernel_.tile
+    lane = np.arange(LANES)
+    count = passes = 0
+    tensor = kernel_.engine.tensor_cores
+    words, segment = (1, 32) if tensor else (4, 16)
+    for warp in range(tile.warp_rows * tile.warp_columns):
+        down, across = divmod(warp, tile.warp_columns)
+        parts = (
+            (down * (tile.rows // tile.warp_rows), tile.rows // tile.warp_rows, 0),
+            (across * (tile.columns // tile.warp_columns), tile.columns // tile.warp_columns, tile.rows * tile.pitch),
+        )
+        for side, (first, extent, start) in enumerate(parts):
+            inside = lane // 4 if tensor else lane // 8 if side == 0 else lane % 8
+            pieces = range(0, extent, 8 if tensor or side else 4)
+            for piece in pieces:
+                for byte in range(0, tile.pitch, segment):
+                    for half in (0, 16) if tensor else (0,):
+                        at = byte + half + 4 * (lane % 4) if tensor else np.full(LANES, byte)
+                        count += 1
+                        passes += request_passes((start + _offsets(tile, first + piece + inside, at)) // 4, words)
+    return count, passes
