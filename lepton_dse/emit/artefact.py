@@ -16,6 +16,7 @@ from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.ir.serialize import graph_to_files
 from lepton_dse.plan import Plan
 from lepton_dse.reference.vectors import Vectors
+from lepton_dse.schedule.gpu import GpuProgram
 from lepton_dse.schedule.stalls import StallCase
 from lepton_dse.schedule.stream import StreamSchedule
 
@@ -44,6 +45,8 @@ class EmitRequest:
         Stall traces with the predicted cycle of every beat.
     fabric : str
         Synthesis family of an FPGA target.
+    gpu : GpuProgram or None
+        The kernels of a plan for a GPU.
     """
 
     plan: Plan
@@ -52,6 +55,7 @@ class EmitRequest:
     stream: StreamSchedule | None = None
     stalls: tuple[StallCase, ...] = ()
     fabric: str = ""
+    gpu: GpuProgram | None = None
 
 
 @dataclass(frozen=True)

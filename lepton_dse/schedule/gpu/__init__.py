@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
+from lepton_dse.schedule.gpu.arena import GPU_ALIGNMENT, arena
+from lepton_dse.schedule.gpu.choose import default_tile, engine_for, tiles_of
 from lepton_dse.schedule.gpu.contraction import Contraction, Engine, Touch
+from lepton_dse.schedule.gpu.kernels import ELEMENT_THREADS, ROW_THREADS, Buffer, Edge, Kernel, Nest, Read, Source, Subscript
 from lepton_dse.schedule.gpu.operands import Columns, Matrix, Operand, Packed4, Windows
-from lepton_dse.schedule.gpu.tile import Tile
+from lepton_dse.schedule.gpu.products import Problem
+from lepton_dse.schedule.gpu.program import Choose, GpuProgram, epilogue_operands, gpu_program
+from lepton_dse.schedule.gpu.tile import STATIC_SHARED_BYTES, Tile
 
-__all__ = ["Columns", "Contraction", "Engine", "Matrix", "Operand", "Packed4", "Tile", "Touch", "Windows"]
+__all__ = [
+    "ELEMENT_THREADS",
+    "GPU_ALIGNMENT",
+    "ROW_THREADS",
+    "STATIC_SHARED_BYTES",
+    "Buffer",
+    "Choose",
+    "Columns",
+    "Contraction",
+    "Edge",
+    "Engine",
+    "GpuProgram",
+    "Kernel",
+    "Matrix",
+    "Nest",
+    "Operand",
+    "Packed4",
+    "Problem",
+    "Read",
+    "Source",
+    "Subscript",
+    "Tile",
+    "Touch",
+    "Windows",
+    "arena",
+    "default_tile",
+    "engine_for",
+    "epilogue_operands",
+    "gpu_program",
+    "tiles_of",
+]

@@ -64,7 +64,8 @@ class Contraction:
     Raises
     ------
     LeptonError
-        If the operands do not sum over the same length, or hold other elements than the engine multiplies.
+        If the operands do not sum over the same length (whole chunks of 16 bytes may be filled up with zeros), or hold other
+        elements than the engine multiplies.
     """
 
     a: Operand
@@ -75,7 +76,8 @@ class Contraction:
     touches: tuple[Touch, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.a.depth != self.b.depth:
+        chunk = 16 // self.engine.element_bytes
+        if -(-self.a.depth // chunk) != -(-self.b.depth // chunk):
             raise LeptonError(f"operands of {self.a.depth} and {self.b.depth} elements along the summed axis")
         if {self.a.element_bytes, self.b.element_bytes} != {self.engine.element_bytes}:
             raise LeptonError(f"{self.engine.title} multiplies elements of {self.engine.element_bytes} bytes")
@@ -95,7 +97,7 @@ class Contraction:
     @property
     def steps(self) -> int:
         """Strips that a block works through."""
-        return -(-self.a.depth * self.engine.element_bytes // self.tile.pitch)
+        return -(-max(self.a.depth, self.b.depth) * self.engine.element_bytes // self.tile.pitch)
 
     @property
     def grid(self) -> tuple[int, int, int]:

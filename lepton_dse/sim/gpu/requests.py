@@ -1,4 +1,4 @@
-"""What a contraction kernel asks of memory, counted exactly: bytes, requests of warps, 32-byte sectors, passes over banks.
+"""What a kernel asks of memory, counted exactly: bytes, requests of warps, 32-byte sectors, passes over banks.
 
 Nothing is sampled and nothing is executed: for each warp of each block the addresses follow from the tile and the operands
 (:mod:`lepton_dse.schedule.gpu`), and a request of a warp is
@@ -17,28 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lepton_dse.jit import kernel
-from lepton_dse.schedule.gpu import Columns, Contraction, Matrix, Operand, Packed4, Tile, Touch, Windows
+from lepton_dse.schedule.gpu import Columns, Contraction, Kernel, Matrix, Operand, Packed4, Tile, Touch, Windows
 from lepton_dse.sim.gpu.banks import LANES, request_passes
+from lepton_dse.sim.gpu.nest_requests import nest_traffic
+from lepton_dse.sim.gpu.traffic import Traffic, distinct
 
-__all__ = ["Requests", "Traffic", "requests"]
+__all__ = ["Requests", "contraction_requests", "requests"]
 
 _MATRIX, _COLUMNS, _WINDOWS, _PACKED = range(4)
-_SECTOR = 32
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Requests of warps, bytes that their threads ask for, and 32-byte sectors that these lie in."""
-
-    requests: int
-    bytes: int
-    sectors: int
-
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.requests + other.requests, self.bytes + other.bytes, self.sectors + other.sectors)
-
-    def __mul__(self, times: int) -> Traffic:
-        return Traffic(self.requests * times, self.bytes * times, self.sectors * times)
 
 
 @dataclass(frozen=True)
@@ -54,18 +40,29 @@ class Requests:
     shared_stores, shared_store_passes : int
     barriers : int
         Of all blocks.
+    indirect : bool
+        Whether values decide where some loads lie; these are not among `loads`.
     """
 
     loads: Traffic
     stores: Traffic
-    shared_loads: int
-    shared_load_passes: int
-    shared_stores: int
-    shared_store_passes: int
-    barriers: int
+    shared_loads: int = 0
+    shared_load_passes: int = 0
+    shared_stores: int = 0
+    shared_store_passes: int = 0
+    barriers: int = 0
+    indirect: bool = False
 
 
-def requests(kernel_: Contraction) -> Requests:
+def requests(launched: Kernel) -> Requests:
+    """Count what one launch of a kernel asks of memory."""
+    if isinstance(launched.work, Contraction):
+        return contraction_requests(launched.work)
+    loads, stores = nest_traffic(launched.work)
+    return Requests(loads, stores, indirect=any(read.indirect for read in launched.work.reads))
+
+
+def contraction_requests(kernel_: Contraction) -> Requests:
     """Count what a contraction asks of memory."""
     tile, steps = kernel_.tile, kernel_.steps
     row_tiles, column_tiles, products = kernel_.grid
@@ -151,22 +148,6 @@ def _position(kind: int, numbers: np.ndarray[tuple[int], np.dtype[np.int64]], pr
 
 
 @kernel
-def _distinct(values: np.ndarray[tuple[int], np.dtype[np.int64]], count: int) -> int:
-    """How many different numbers stand among the first `count`, at most 32 of them; sorts these."""
-    for index in range(1, count):
-        value, place = values[index], index
-        while place > 0 and values[place - 1] > value:
-            values[place] = values[place - 1]
-            place -= 1
-        values[place] = value
-    different = 0
-    for index in range(count):
-        if index == 0 or values[index] != values[index - 1]:
-            different += 1
-    return different
-
-
-@kernel
 def _count_strips(
     kind: int,
     numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
@@ -200,12 +181,12 @@ def _count_strips(
                             place = _position(kind, numbers, product, tile * extent + chunk // chunks, k)
                             if place >= 0:
                                 byte = place // 2 if kind == _PACKED else place * element_bytes
-                                sectors_of[active] = byte // _SECTOR
+                                sectors_of[active] = byte // 32
                                 active += 1
                         if active > 0:
                             requests_ += 1
                             bytes_ += active * piece_bytes
-                            sectors += _distinct(sectors_of, active)
+                            sectors += distinct(sectors_of, active)
     return requests_, bytes_, sectors
 
 
@@ -260,12 +241,12 @@ def _count_touched(
                         column = across * extents[1] + lanes[request, lane, 1]
                         if row < extents[2] and column < extents[3]:
                             place = product * strides[0] + row * strides[1] + column * strides[2]
-                            sectors_of[active] = place * element_bytes // _SECTOR
+                            sectors_of[active] = place * element_bytes // 32
                             active += 1
                     if active > 0:
                         requests_ += 1
                         bytes_ += active * element_bytes
-                        sectors += _distinct(sectors_of, active)
+                        sectors += distinct(sectors_of, active)
     return requests_, bytes_, sectors
 
 
