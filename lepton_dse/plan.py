@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
@@ -28,8 +30,10 @@ __all__ = [
     "ErrorBand",
     "Evidence",
     "Mapping",
+    "MemoryMap",
     "OpCost",
     "OpPlan",
+    "Place",
     "Plan",
     "SearchResult",
     "Unroll",
@@ -37,6 +41,9 @@ __all__ = [
     "Zeros",
     "explain_validation",
 ]
+
+SCHEMA_VERSION: Final = 2
+"""Of plans; 1 had no memory map."""
 
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -231,7 +238,7 @@ class CostReport(_Frozen):
     energy_j: NonNegativeFloat | None
     """None where the hardware model has no energy figures."""
     peak_bytes: NonNegativeFloat
-    """Weights plus the largest set of live activations."""
+    """Weights plus the arena that holds all activations (docs/memory.md); of a streaming design, its memories."""
     traffic_bytes: dict[str, NonNegativeFloat]
     """Bytes moved at each memory level."""
     resources: dict[str, NonNegativeFloat]
@@ -252,10 +259,78 @@ class CostReport(_Frozen):
         return self
 
 
+class Place(_Frozen):
+    """One tensor's storage in an arena."""
+
+    offset: NonNegativeInt
+    """Bytes from the start of the arena."""
+    bytes: NonNegativeInt
+    first: NonNegativeInt
+    """The operation, by its place in the graph, that writes it; 0 for an input."""
+    last: NonNegativeInt
+    """The last operation that reads it; for an output, one after the last of all."""
+    block: str
+    """The tensor that gave the block its name; several tensors in one block are views, or overwrite one another."""
+
+
+class MemoryMap(_Frozen):
+    """An arena for everything that a graph computes, without its constants; blocks that are needed at once do not overlap."""
+
+    places: dict[str, Place]
+    """Of every tensor that is not a constant."""
+    peak: NonNegativeInt
+    """Bytes of the arena."""
+    bound: NonNegativeInt
+    """Bytes that no placement of these blocks is below; equal to the peak where it is proved least."""
+    alignment: PositiveInt
+    """Bytes of which every offset, and the arena, is a multiple."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> MemoryMap:
+        if self.bound > self.peak or self.peak % self.alignment:
+            raise ValueError(f"an arena of {self.peak} bytes, at least {self.bound}, aligned to {self.alignment}")
+        blocks: dict[str, Place] = {}
+        for name, place in self.places.items():
+            owner = self.places.get(place.block)
+            if owner is None or owner.block != place.block:
+                raise ValueError(f"tensor '{name}' lies in the block of '{place.block}', which has none")
+            if place.last < place.first:
+                raise ValueError(f"tensor '{name}' is read for the last time before it is written")
+            if place.offset % self.alignment:
+                raise ValueError(f"tensor '{name}' lies at {place.offset}, which is no multiple of {self.alignment}")
+            if place.offset < owner.offset or place.offset + place.bytes > min(owner.offset + owner.bytes, self.peak):
+                raise ValueError(f"tensor '{name}' reaches out of its block or of the arena")
+            known = blocks.get(place.block, owner)
+            lives = {"first": min(known.first, place.first), "last": max(known.last, place.last)}
+            blocks[place.block] = owner.model_copy(update=lives)
+        clash = _overlap(blocks.values())
+        if clash is not None:
+            raise ValueError(f"tensors '{clash[0]}' and '{clash[1]}' are needed at once and overlap")
+        return self
+
+
+def _overlap(blocks: Iterable[Place]) -> tuple[str, str] | None:
+    """Two blocks that are needed at once and share a byte."""
+    held = [place for place in blocks if place.bytes]
+    events = [(place.first, True, place) for place in held] + [(place.last + 1, False, place) for place in held]
+    live: list[tuple[int, int, str]] = []  # apart from one another, by offset
+    for _, starts, place in sorted(events, key=lambda event: event[:2]):
+        entry = (place.offset, place.offset + place.bytes, place.block)
+        at = bisect(live, entry)
+        if not starts:
+            del live[at - 1]
+            continue
+        for other in live[max(at - 1, 0) : at + 1]:
+            if other[0] < entry[1] and entry[0] < other[1]:
+                return other[2], entry[2]
+        live.insert(at, entry)
+    return None
+
+
 class Plan(_Frozen):
     """Every decision for one model on one target; with its bundle it is all that lowering and emission need."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     model: str
     """Name of the model, for people."""
     bundle_digest: Digest
@@ -267,6 +342,8 @@ class Plan(_Frozen):
     seed: NonNegativeInt
     objective: str
     ops: tuple[OpPlan, ...]
+    memory: MemoryMap
+    """Where a program that runs the operations in order keeps what they compute, each element in whole bytes."""
     predicted: CostReport
 
     @model_validator(mode="after")
@@ -301,12 +378,17 @@ class Plan(_Frozen):
         """
         try:
             document = json.loads(text)
+            version = document.get("schema_version", SCHEMA_VERSION) if isinstance(document, dict) else SCHEMA_VERSION
             digest = document.pop("digest", None) if isinstance(document, dict) else None
-            plan = cls.model_validate_json(json.dumps(document))
+            plan = None if version != SCHEMA_VERSION else cls.model_validate_json(json.dumps(document))
         except (ValidationError, LeptonError) as error:
             raise InvalidPlanError(explain_validation(error), where=where, fix="plan again, or undo the edit") from error
         except (ValueError, RecursionError) as error:
             raise InvalidPlanError("not valid JSON", where=where, fix="plan again, or undo the edit") from error
+        if plan is None:
+            raise InvalidPlanError(
+                f"schema_version {version}, this release reads {SCHEMA_VERSION}", where=where, fix="plan again"
+            )
         if digest != plan.digest:
             raise InvalidPlanError("the plan was edited after it was made", where=where, fix="plan again, or undo the edit")
         return plan

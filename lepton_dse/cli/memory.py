@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from lepton_dse.cli.console import out, print_json
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import write_text
 from lepton_dse.importers import load_model
-from lepton_dse.ir.tensors import Tensor
-from lepton_dse.memory import map_memory, packed_bytes
+from lepton_dse.memory import map_memory
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.report.arena import arena_svg
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, scaled, share
-from lepton_dse.sim.report import stored_format
+from lepton_dse.sim.report import sizes_in
 
 __all__ = ["memory"]
 
@@ -30,14 +28,11 @@ def memory(model: Path, format: str, *, batch: int, alignment: int, in_place: bo
         raise LeptonError(f"a batch of {batch}", where="--batch", fix="use 1 or more")
     precision, graph = Precision.parse(format), load_model(model).with_batch(batch)
 
-    def bytes_of(tensor: Tensor) -> int:
-        return packed_bytes(replace(tensor, format=stored_format(graph, tensor.name, precision)))
-
-    mapped = map_memory(graph, bytes_of=bytes_of, alignment=alignment, in_place=in_place)
+    mapped = map_memory(graph, bytes_of=sizes_in(graph, precision), alignment=alignment, in_place=in_place)
     if svg is not None:
         write_text(svg, arena_svg(graph, mapped))
     if as_json:
-        places = [{"name": name, **asdict(place)} for name, place in mapped.places.items()]
+        places = [{"name": name, **place.model_dump()} for name, place in mapped.places.items()]
         figures = {"peak": mapped.peak, "bound": mapped.bound, "alignment": mapped.alignment}
         print_json({"schema_version": _SCHEMA, "model": graph.name, **figures, "tensors": places})
         return

@@ -15,10 +15,11 @@ from lepton_dse.flow.model import PlannedModel
 from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.reference.vectors import make_vectors
+from lepton_dse.schedule.gpu import planned_program
 from lepton_dse.schedule.layers import Chain, stream_chain
 from lepton_dse.schedule.stream import foldings_of, stream_schedule
 from lepton_dse.sim.stream import stall_case
-from lepton_dse.targets import FpgaTarget
+from lepton_dse.targets import FpgaTarget, GpuTarget
 from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
 
 __all__ = ["Verification", "emit", "emitters_for", "to_onnx", "verify"]
@@ -118,6 +119,9 @@ def emit(
 def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
     graph, target = planned.lowered, planned.target
     x = data.x if data is not None else planned.bundle.samples
+    if isinstance(target, GpuTarget):
+        program = planned_program(graph, planned.plan, target.compute_capability.value)
+        return EmitRequest(planned.plan, graph, make_vectors(graph, x), gpu=program)
     if not isinstance(target, FpgaTarget):
         return EmitRequest(planned.plan, graph, make_vectors(graph, x))
     chain = stream_chain(graph)

@@ -14,6 +14,7 @@ from lepton_dse.flow.compression import quantized, recipe
 from lepton_dse.flow.model import PlannedModel, target_of
 from lepton_dse.ir.graph import Graph
 from lepton_dse.lower import lower_bundle
+from lepton_dse.memory import map_memory, stored_bytes
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import Calibration, Plan
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
@@ -82,7 +83,8 @@ def plan_bundle(
 ) -> PlannedModel:
     """Plan a bundle that is already quantised; see :func:`plan`."""
     planner: Planner = registry.load(registry.Group.PLANNERS, target.family)
-    draft: PlanDraft = planner(PlanRequest(bundle, lower_bundle(bundle), target, precision, minimize))
+    lowered = lower_bundle(bundle)
+    draft: PlanDraft = planner(PlanRequest(bundle, lowered, target, precision, minimize))
     decided = Plan(
         model=bundle.graph.name,
         bundle_digest=bundle.digest,
@@ -93,6 +95,7 @@ def plan_bundle(
         seed=seed,
         objective=minimize,
         ops=draft.ops,
+        memory=map_memory(lowered, bytes_of=stored_bytes),
         predicted=draft.predicted,
     )
     return PlannedModel(decided, bundle, target)

@@ -1,6 +1,19 @@
 """Memory that is mapped: which tensor lives when, and where in one arena."""
 
 from lepton_dse.memory.arena import ALIGNMENT, Block, Placement, place
-from lepton_dse.memory.mapping import MemoryMap, Place, map_memory, packed_bytes
+from lepton_dse.memory.mapping import arena_bytes, check_map, map_memory, packed_bytes, stored_bytes
+from lepton_dse.plan import MemoryMap, Place
 
-__all__ = ["ALIGNMENT", "Block", "MemoryMap", "Place", "Placement", "map_memory", "packed_bytes", "place"]
+__all__ = [
+    "ALIGNMENT",
+    "Block",
+    "MemoryMap",
+    "Place",
+    "Placement",
+    "arena_bytes",
+    "check_map",
+    "map_memory",
+    "packed_bytes",
+    "place",
+    "stored_bytes",
+]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+from lepton_dse.errors import InvalidPlanError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory.arena import ALIGNMENT, Block, place
+from lepton_dse.plan import MemoryMap, Place
 
-__all__ = ["MemoryMap", "Place", "map_memory", "packed_bytes"]
+__all__ = ["arena_bytes", "check_map", "map_memory", "packed_bytes", "stored_bytes"]
 
 _ELEMENTWISE = (
     ops.Clip | ops.LeakyRelu | ops.Sigmoid | ops.Tanh | ops.Affine | ops.Quantize | ops.Dequantize | ops.Requantize | ops.Lookup
@@ -20,50 +23,24 @@ _SUMS = ops.Add | ops.AddRequantize
 
 
 @dataclass(frozen=True)
-class Place:
-    """One tensor's storage.
+class _Lives:
+    """From when to when every tensor that is no constant is needed, and whose block it lies in, before anything is placed."""
 
-    Parameters
-    ----------
-    offset : int
-        Bytes from the start of the arena.
-    bytes : int
-    first, last : int
-        Operations, by their place in the graph, from the one that writes it (an input: 0) to the last that reads it (an output:
-        one after the last of all).
-    block : str
-        The tensor that gave the block its name; several tensors in one block are views, or overwrite one another.
-    """
-
-    offset: int
-    bytes: int
-    first: int
-    last: int
-    block: str
-
-
-@dataclass(frozen=True)
-class MemoryMap:
-    """An arena for everything that a graph computes; constants lie elsewhere.
-
-    Parameters
-    ----------
-    places : dict of str to Place
-        Of every tensor that is not a constant.
-    peak, bound : int
-        Bytes of the arena, and what no placement of these blocks is below.
-    alignment : int
-    """
-
-    places: dict[str, Place]
-    peak: int
-    bound: int
-    alignment: int
+    sizes: dict[str, int]
+    first: dict[str, int]
+    last: dict[str, int]
+    owner: dict[str, str]
+    blocks: tuple[Block, ...]
 
 
 def packed_bytes(tensor: Tensor) -> int:
     """Bytes of a tensor whose elements are packed."""
     return -(-tensor.bits // 8)
+
+
+def stored_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor in a program: elements narrower than a byte take a whole one."""
+    return tensor.elements * tensor.format.numpy.itemsize
 
 
 def map_memory(
@@ -91,12 +68,54 @@ def map_memory(
         No two tensors that are needed at once overlap, except where one is a view of the other or takes its place element by
         element.
     """
+    lives = _lives(graph, bytes_of, in_place=in_place)
+    found = place(lives.blocks, alignment=alignment)
+    places = {
+        name: Place(
+            offset=found.offsets[owner], bytes=lives.sizes[name], first=lives.first[name], last=lives.last[name], block=owner
+        )
+        for name, owner in lives.owner.items()
+    }
+    return MemoryMap(places=places, peak=found.peak, bound=found.bound, alignment=alignment)
+
+
+def arena_bytes(graph: Graph, *, bytes_of: Callable[[Tensor], int] = packed_bytes) -> int:
+    """The peak of :func:`map_memory`, without the map; graphs whose blocks are alike are placed once."""
+    return _peak(tuple((block.bytes, block.first, block.last) for block in _lives(graph, bytes_of).blocks))
+
+
+@lru_cache(maxsize=256)
+def _peak(blocks: tuple[tuple[int, int, int], ...]) -> int:
+    return place([Block(str(index), *block) for index, block in enumerate(blocks)]).peak
+
+
+def check_map(mapped: MemoryMap, graph: Graph, *, bytes_of: Callable[[Tensor], int]) -> None:
+    """Hold a map against the graph that it is said to be of.
+
+    Raises
+    ------
+    InvalidPlanError
+        If the graph has other tensors, or one is stored in other bytes, for another time or in another block.
+    """
+    lives = _lives(graph, bytes_of)
+    for name in dict.fromkeys((*lives.owner, *mapped.places)):
+        known = mapped.places.get(name)
+        wanted = (lives.sizes[name], lives.first[name], lives.last[name], lives.owner[name]) if name in lives.owner else None
+        if known is None or (known.bytes, known.first, known.last, known.block) != wanted:
+            raise InvalidPlanError(
+                f"the memory map is not that of the model, see tensor '{name}'", where=graph.name, fix="plan again"
+            )
+
+
+def _lives(graph: Graph, bytes_of: Callable[[Tensor], int], *, in_place: bool = True) -> _Lives:
     moving = [name for name in graph.tensors if name not in graph.constants]
     sizes = {name: bytes_of(graph.tensors[name]) for name in moving}
     born = dict.fromkeys(graph.inputs, 0) | {op.output: index for index, op in enumerate(graph.ops)}
     dies = dict(born)
     for index, op in enumerate(graph.ops):
-        dies |= {name: max(dies[name], index) for name in op.inputs if name in dies}
+        for name in op.inputs:
+            if name in dies:
+                dies[name] = max(dies[name], index)
     dies |= {name: len(graph.ops) for name in graph.outputs if name in dies}
     owner = {name: name for name in moving}
     until = dict(dies)  # of each block, by its owner
@@ -107,10 +126,8 @@ def map_memory(
         if taken is not None:
             owner[op.output] = owner[taken]
             until[owner[taken]] = max(until[owner[taken]], dies[op.output])
-    blocks = [Block(name, sizes[name], born[name], until[name]) for name in moving if owner[name] == name]
-    found = place(blocks, alignment=alignment)
-    places = {name: Place(found.offsets[owner[name]], sizes[name], born[name], dies[name], owner[name]) for name in moving}
-    return MemoryMap(places, found.peak, found.bound, alignment)
+    blocks = tuple(Block(name, sizes[name], born[name], until[name]) for name in moving if owner[name] == name)
+    return _Lives(sizes, born, dies, owner, blocks)
 
 
 def _taken(

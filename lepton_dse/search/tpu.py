@@ -22,12 +22,13 @@ import numpy as np
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
+from lepton_dse.memory import arena_bytes
 from lepton_dse.numerics.formats import FLOAT32, Precision
 from lepton_dse.plan import CostReport, Mapping, OpCost, Unroll, Violation
 from lepton_dse.search.sequence import Priced, price_each
 from lepton_dse.sim.energy import operation_energy
 from lepton_dse.sim.protocol import CostModel
-from lepton_dse.sim.report import assemble, compulsory_bytes, no_arithmetic, peak_bytes, stored_format
+from lepton_dse.sim.report import assemble, compulsory_bytes, no_arithmetic, sizes_in, stored_format
 from lepton_dse.sim.systolic import folds
 from lepton_dse.sim.tpu import Chip, Price, Product, Tiling, best_tiling, price, product_of
 from lepton_dse.targets import AnyTarget, TpuTarget
@@ -297,8 +298,7 @@ def _live_activations(graph: Graph, device: _Device) -> list[Violation]:
     """That activations which must stay on chip do not fit there."""
     if not device.chip.resident:
         return []
-    fixed = sum(graph.tensors[name].elements * stored_format(graph, name, device.precision).bits / 8 for name in graph.constants)
-    demand, level = peak_bytes(graph, device.precision) - fixed, device.target.levels[0]
+    demand, level = arena_bytes(graph, bytes_of=sizes_in(graph, device.precision)), device.target.levels[0]
     if demand <= level.capacity_bytes.value:
         return []
     levers = ("use narrower formats", "use a smaller batch", "choose a device that keeps activations in main memory")

@@ -17,16 +17,18 @@ default's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lepton_dse import registry
 from lepton_dse.bundle import Bundle
 from lepton_dse.compress.quantize import weight_axis
 from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.memory import packed_bytes
 from lepton_dse.numerics.formats import FLOAT32, Precision
 from lepton_dse.plan import CostReport, OpCost, Violation
 from lepton_dse.sim.protocol import CostModel
-from lepton_dse.sim.report import assemble, stored_format
+from lepton_dse.sim.report import assemble, peak_bytes, stored_format
 from lepton_dse.sim.roofline import machine_of
 from lepton_dse.sim.zeros import as_stored
 from lepton_dse.targets import AnyTarget
@@ -158,8 +160,8 @@ def mixed_cost(
     return report.model_copy(update={"peak_bytes": peak, "violations": tuple(violations), "feasible": not violations})
 
 
-def stored_peak(bundle: Bundle, graph: Graph) -> float:
-    """All constants plus the largest sum of activations alive at once, each in the format that the bundle stores it in.
+def stored_peak(bundle: Bundle, graph: Graph) -> int:
+    """The memory of a network (:func:`lepton_dse.sim.report.peak_bytes`), each tensor in the format that the bundle stores it in.
 
     Parameters
     ----------
@@ -167,19 +169,11 @@ def stored_peak(bundle: Bundle, graph: Graph) -> float:
     graph : Graph
         Its graph with a batch applied.
     """
-    usual, size = bundle.precision, {}
-    for name, tensor in graph.tensors.items():
-        form = bundle.scales[name].format if name in bundle.scales else tensor.format
-        if name in graph.constants and len(tensor.shape) < 2:
-            form = stored_format(graph, name, usual)
-        size[name] = tensor.elements * form.bits / 8
-    remaining = {name: len(graph.consumers(name)) + (name in graph.outputs) for name in graph.tensors}
-    alive = peak = sum(size[name] for name in graph.inputs)
-    for op in graph.ops:
-        alive += size[op.output]
-        peak = max(peak, alive)
-        for name in dict.fromkeys(op.inputs):
-            remaining[name] -= 1
-            if remaining[name] == 0 and name not in graph.constants:
-                alive -= size[name]
-    return sum(size[name] for name in graph.constants) + peak
+
+    def bytes_of(tensor: Tensor) -> int:
+        form = bundle.scales[tensor.name].format if tensor.name in bundle.scales else tensor.format
+        if tensor.name in graph.constants and len(tensor.shape) < 2:
+            form = stored_format(graph, tensor.name, bundle.precision)
+        return packed_bytes(replace(tensor, format=form))
+
+    return peak_bytes(graph, bytes_of)

@@ -5,17 +5,28 @@ A family's cost model prices one operation; everything that does not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lepton_dse.compress.groups import absorbed_clip
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.memory import arena_bytes, packed_bytes
 from lepton_dse.numerics.formats import INT32, NumberFormat, Precision
 from lepton_dse.plan import CostReport, ErrorBand, Evidence, OpCost, SearchResult, Violation
 from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets import AnyTarget
 
-__all__ = ["absorbed_ops", "assemble", "compulsory_bytes", "no_arithmetic", "peak_bytes", "stored_format"]
+__all__ = [
+    "absorbed_ops",
+    "assemble",
+    "compulsory_bytes",
+    "no_arithmetic",
+    "peak_bytes",
+    "sizes_in",
+    "stored_format",
+]
 
 
 def absorbed_ops(graph: Graph) -> frozenset[str]:
@@ -59,7 +70,7 @@ def assemble(
     if not counted:
         zeros = {op.name: entry for op in graph.ops if (entry := zeros_of(graph, op)) is not None}
         ops = [op.model_copy(update={"zeros": zeros[op.name]}) if op.name in zeros else op for op in ops]
-    peak = peak_bytes(graph, precision)
+    peak = peak_bytes(graph, sizes_in(graph, precision))
     found = list(violations)
     level, capacity = main_memory
     if peak > capacity:
@@ -113,18 +124,12 @@ def stored_format(graph: Graph, name: str, precision: Precision) -> NumberFormat
     return INT32 if len(tensor.shape) < 2 and precision.weights.is_integer else precision.weights
 
 
-def peak_bytes(graph: Graph, precision: Precision) -> float:
-    """All constants plus the largest sum of activations that are alive at once in topological order."""
-    size = {name: tensor.elements * stored_format(graph, name, precision).bits / 8 for name, tensor in graph.tensors.items()}
-    fixed = sum(size[name] for name in graph.constants)
-    remaining = {name: len(graph.consumers(name)) + (name in graph.outputs) for name in graph.tensors}
-    alive = sum(size[name] for name in graph.inputs)
-    peak = alive
-    for op in graph.ops:
-        alive += size[op.output]
-        peak = max(peak, alive)
-        for name in dict.fromkeys(op.inputs):
-            remaining[name] -= 1
-            if remaining[name] == 0 and name not in graph.constants:
-                alive -= size[name]
-    return fixed + peak
+def sizes_in(graph: Graph, precision: Precision) -> Callable[[Tensor], int]:
+    """Packed bytes of each tensor of the graph in the formats in which it is stored."""
+    return lambda tensor: packed_bytes(replace(tensor, format=stored_format(graph, tensor.name, precision)))
+
+
+def peak_bytes(graph: Graph, bytes_of: Callable[[Tensor], int]) -> int:
+    """Memory of a network: all its constants, and the arena of its memory map (:mod:`lepton_dse.memory`)."""
+    constants = sum(bytes_of(graph.tensors[name]) for name in graph.constants)
+    return constants + arena_bytes(graph, bytes_of=bytes_of)

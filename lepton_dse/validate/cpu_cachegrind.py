@@ -36,7 +36,18 @@ from lepton_dse.validate.cpu_programs import Gemm, counted_program, operand_byte
 from lepton_dse.validate.cpu_tools import Observed, cachegrind, compiled
 from lepton_dse.validate.protocol import Context, Row, Suite, SuiteResult, UnavailableError, row, score
 
-__all__ = ["CASES", "CONVOLUTIONS", "SUITES", "Case", "closed_form_rows", "convolution_rows", "observe", "rows_of", "simulated"]
+__all__ = [
+    "CASES",
+    "CONVOLUTIONS",
+    "SUITES",
+    "Case",
+    "closed_form_rows",
+    "convolution_rows",
+    "hit_rows",
+    "observe",
+    "rows_of",
+    "simulated",
+]
 
 _OPTIONS = ("-march=x86-64-v3", "-static", "-no-pie", "-fno-tree-loop-distribute-patterns")
 _U, _P, _PP = Layout.UNPACKED, Layout.PACKED, Layout.PREPACKED
@@ -159,6 +170,23 @@ def rows_of(case: Case, seen: Observed, counts: tuple[Counts, ...]) -> list[Row]
     return [row(f"{level} misses of {case.name}", ours, theirs) for level, ours, theirs in pairs if theirs]
 
 
+def hit_rows(case: Case, seen: Observed, counts: tuple[Counts, ...], accesses: int) -> list[Row]:
+    """Hits in percent of the accesses of each level, which for LL are the misses of D1; not scored, since the misses are."""
+    ours, theirs = [accesses, *(count.misses for count in counts)], [seen.accesses, seen.d1_misses, seen.ll_misses]
+    found = []
+    for place, level in enumerate(("D1", "LL")):
+        (asked, missed), (asked_there, missed_there) = ours[place : place + 2], theirs[place : place + 2]
+        if asked and missed_there < asked_there:
+            rates = 100.0 * (asked - missed) / asked, 100.0 * (asked_there - missed_there) / asked_there
+            found.append(row(f"{level} hit rate (%) of {case.name}", *rates, scored=False))
+    return found
+
+
+def _hit_note(rows: list[Row], level: str) -> str:
+    apart = [abs(entry.predicted - entry.reference) for entry in rows if entry.case.startswith(level)]
+    return f"hit rates of {level}: {median(apart):.2f} points apart in the median, {max(apart):.2f} at most"
+
+
 def closed_form_rows(case: Case) -> list[Row]:
     """Lines brought in at both levels, closed form beside simulator; scored where both operands are packed."""
     counts = simulated(case)
@@ -204,6 +232,7 @@ def _median_note(rows: list[Row], what: str) -> str:
 
 def _against_cachegrind(level: str, suite: Suite, context: Context) -> SuiteResult:
     rows: list[Row] = []
+    hits: list[Row] = []
     ratios = []
     for index, case in enumerate(CASES):
         context.progress(f"{suite.name}: program {index + 1} of {len(CASES)}")
@@ -214,15 +243,19 @@ def _against_cachegrind(level: str, suite: Suite, context: Context) -> SuiteResu
         except LeptonError as error:
             raise UnavailableError(f"{case.name}: {error}") from error
         rows += rows_of(case, seen, counts)
-        ratios.append(seen.accesses / _accesses(case))
+        accesses = _accesses(case)
+        hits += hit_rows(case, seen, counts, accesses)
+        ratios.append(seen.accesses / accesses)
     notes = (
         f"gcc {level} {' '.join(_OPTIONS)}; addresses from nm; counts of the kernel's function alone",
         _median_note(rows, "all rows"),
         _median_note([entry for entry in rows if entry.case.startswith("D1")], "D1"),
         _median_note([entry for entry in rows if entry.case.startswith("LL")], "LL"),
+        _hit_note(hits, "D1"),
+        _hit_note(hits, "LL"),
         f"the compiled programs make {min(ratios):.2f} to {max(ratios):.2f} times the accesses of the nest",
     )
-    return score(suite, rows, notes=notes)
+    return score(suite, [*rows, *hits], notes=notes)
 
 
 def _accesses(case: Case) -> int:

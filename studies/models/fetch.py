@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from efficientnet import load_efficientnet, load_pictures
 from fashion import load_fashion
+from published import fetch_published
 from tables import mails, vehicles
 
 from lepton_dse.errors import MissingToolError
@@ -27,6 +28,7 @@ SETS: dict[str, Callable[[], object]] = {
     "vehicles": vehicles,
     "e-mails": mails,
     "EfficientNet-Lite0 and pictures": pictures,
+    "magika, basic-pitch and MiniLM": fetch_published,
 }
 
 

@@ -33,6 +33,7 @@ FLOORS = [
 ]
 FLOOR = {part: index for index, floor in enumerate(FLOORS) for part in floor}
 OPTIONAL = {
+    "cuda": {"verify"},
     "torch": {"compress"},
     "keras": set(),
     "jax": set(),

@@ -63,7 +63,31 @@ def infeasible(plan: dict[str, Any]) -> None:
 
 
 def newer(plan: dict[str, Any]) -> None:
-    plan["schema_version"] = 2
+    plan["schema_version"] = 3
+
+
+def older(plan: dict[str, Any]) -> None:
+    plan["schema_version"] = 1
+    del plan["memory"]
+
+
+def overlap(plan: dict[str, Any]) -> None:
+    for place in plan["memory"]["places"].values():
+        place["offset"] = 0
+
+
+def misalign(plan: dict[str, Any]) -> None:
+    list(plan["memory"]["places"].values())[-1]["offset"] += 1
+
+
+def outgrow(plan: dict[str, Any]) -> None:
+    plan["memory"]["peak"] = plan["memory"]["bound"] = 64
+
+
+def move(plan: dict[str, Any]) -> None:
+    for place in plan["memory"]["places"].values():
+        place["offset"] += 64
+    plan["memory"]["peak"] += 64
 
 
 def elsewhere(plan: dict[str, Any]) -> None:
@@ -83,7 +107,12 @@ EDITS: dict[Callable[[dict[str, Any]], None], str] = {
     twice: "twice",
     negative: "latency_s",
     infeasible: "feasible",
-    newer: "schema_version",
+    newer: "schema_version 3, this release reads 2; plan again",
+    older: "schema_version 1, this release reads 2; plan again",
+    overlap: "are needed at once and overlap",
+    misalign: "which is no multiple of 64",
+    outgrow: "reaches out of its block or of the arena",
+    move: "edited",
     elsewhere: "bundle_digest",
 }
 

@@ -15,6 +15,7 @@ RELU = ops.Clip(0.0, math.inf)
 KINDS = [
     *("conv", "residual", "concat", "depthwise", "grouped", "shuffle", "affine", "activation"),
     *("pool", "pad", "shared", "lrn", "broadcast", "single", "softmax"),
+    *("gate", "norm", "slice", "reduce", "function", "pole"),
 ]
 
 
@@ -132,6 +133,29 @@ def _block(draw: st.DrawFn, net: Net, x: str) -> str:
             return net.add(ops.LocalResponseNorm(3, 0.5, 0.75, 1.0), x)
         case "broadcast":
             return net.add(ops.Add(), net.add(ops.Add(), x, net.normal(channels, 1, 1)), net.conv(x, 1))
+        case "gate":
+            return net.add(ops.Binary(ops.BinaryFunction.MULTIPLY), x, net.add(ops.Sigmoid(), net.conv(x, channels)))
+        case "norm":
+            axes = draw(st.sampled_from([(1,), (3,), (2, 3)]))
+            extents = [net.shape(x)[axis] for axis in axes]
+            return net.add(ops.LayerNorm(axes, 1e-3), x, net.normal(*extents), net.normal(*extents))
+        case "slice":
+            axis, shape = draw(st.sampled_from([1, 2, 3])), list(net.shape(x))
+            begin = [1 if place == axis and shape[place] > 1 else 0 for place in range(4)]
+            extent = tuple(size - first for size, first in zip(shape, begin, strict=True))
+            return net.add(ops.Slice(tuple(begin), extent, (1, 1, 1, 1)), x)
+        case "reduce":
+            axis = draw(st.sampled_from([1, 2, 3]))
+            total = net.add(ops.Reduce(draw(st.sampled_from(ops.ReduceFunction)), (axis,), True), x)
+            return net.add(ops.Binary(ops.BinaryFunction.SUBTRACT), x, total)
+        case "function":
+            bounded = net.add(ops.Tanh(), x)
+            functions = [ops.UnaryFunction.EXPONENTIAL, ops.UnaryFunction.ABSOLUTE, ops.UnaryFunction.ERROR_FUNCTION]
+            kinds = [ops.Gelu(), ops.Gelu(True), *(ops.Unary(function) for function in functions)]
+            return net.add(draw(st.sampled_from(kinds)), bounded)
+        case "pole":
+            positive = net.add(ops.Clip(0.5, 2.0), net.conv(x, channels))
+            return net.add(ops.Binary(ops.BinaryFunction.DIVIDE), x, net.add(ops.Unary(ops.UnaryFunction.RECIPROCAL), positive))
         case "single":
             return net.conv(net.conv(x, 1), width)
         case _:

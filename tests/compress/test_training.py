@@ -20,6 +20,7 @@ from lepton_dse.errors import InvalidDataError, InvalidModelError, LeptonError, 
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.lower import lower_bundle
+from lepton_dse.numerics.formats import BOOL, FLOAT32, INT32
 from lepton_dse.reference import engine
 from lepton_dse.testing.strategies import graphs
 
@@ -97,6 +98,51 @@ def test_every_operation_with_a_gradient_is_as_defined() -> None:
     found = forward(TrainableGraph(graph), x)
     shares = np.exp(found - found.max(1, keepdims=True))
     assert np.allclose(shares / shares.sum(1, keepdims=True), outputs(graph, x), atol=1e-5)
+
+
+def transformer() -> Graph:
+    """Attention, a gated layer and what is spelt out in functions, choices and indices."""
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder("transformer")
+
+    def constant(*shape: int) -> str:
+        return builder.constant(f"c{len(builder.tensors)}", rng.normal(0, 0.5, shape).astype(np.float32))
+
+    def add(attributes: ops.Attributes, *inputs: str) -> str:
+        return builder.add(attributes, inputs, output=f"t{len(builder.tensors)}")
+
+    x = builder.input("x", (1, 5, 6))
+    x = add(ops.LayerNorm((2,), 1e-5), x, constant(6), constant(6))
+    keys = add(ops.Transpose((0, 2, 1)), add(ops.MatMul(), x, constant(6, 6)))
+    shares = add(ops.Softmax((2,)), add(ops.MatMul(), x, keys))
+    x = add(ops.Add(), x, add(ops.MatMul(), shares, x))
+    x = add(ops.Binary(ops.BinaryFunction.MULTIPLY), add(ops.Gelu(), x), add(ops.Gelu(True), x))
+    for function in (ops.UnaryFunction.NEGATE, ops.UnaryFunction.ERROR_FUNCTION, ops.UnaryFunction.EXPONENTIAL):
+        x = add(ops.Unary(function), x)
+    for function in (ops.UnaryFunction.LOGARITHM, ops.UnaryFunction.ABSOLUTE, ops.UnaryFunction.SQUARE_ROOT):
+        x = add(ops.Unary(function), x)
+    x = add(ops.Binary(ops.BinaryFunction.DIVIDE), x, add(ops.Unary(ops.UnaryFunction.RECIPROCAL), add(ops.Sigmoid(), x)))
+    x = add(ops.Binary(ops.BinaryFunction.POWER), x, builder.constant("power", np.asarray(1.5, np.float32)))
+    x = add(ops.Binary(ops.BinaryFunction.MAXIMUM), x, add(ops.Binary(ops.BinaryFunction.MINIMUM), x, constant(6)))
+    for relation in ops.Relation:
+        x = add(ops.Where(), add(ops.Compare(relation), x, constant(5, 1)), x, constant(1, 6))
+    x = add(ops.Gather(1), x, builder.constant("picked", np.asarray([[0, -1], [2, 2]])))
+    x = add(ops.Slice((0, 0, 1, 5), (1, 2, 1, 3), (1, 1, 1, -2)), x)
+    x = add(ops.Expand((1, 2, 4, 3)), x)
+    means = [add(ops.Reduce(function, (1, 3), True), x) for function in ops.ReduceFunction]
+    truths = add(ops.Cast(BOOL), add(ops.Cast(INT32), x))
+    x = add(ops.Binary(ops.BinaryFunction.SUBTRACT), x, add(ops.Cast(FLOAT32), truths))
+    for mean in means:
+        x = add(ops.Add(), x, mean)
+    return builder.build([add(ops.Reduce(ops.ReduceFunction.SUM, (2,), False), x)])
+
+
+def test_the_operations_of_transformers_are_as_defined() -> None:
+    graph = transformer()
+    x = np.random.default_rng(1).normal(0, 1, (4, 5, 6)).astype(np.float32)
+    wanted = outputs(graph, x).reshape(4, -1)
+    assert np.isfinite(wanted).all()
+    assert np.allclose(forward(TrainableGraph(graph), x), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("format", ["int8", "w4a8", "w4a4", "w3a6", "w4-float32"])

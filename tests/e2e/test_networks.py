@@ -15,6 +15,7 @@ from lepton_dse.bundle import Bundle
 from lepton_dse.compress.quantize import Recipe, quantize
 from lepton_dse.data import Dataset
 from lepton_dse.lower import lower_bundle
+from lepton_dse.memory import map_memory, stored_bytes
 from lepton_dse.plan import Plan
 from lepton_dse.schedule.layers import Chain, stream_chain
 from lepton_dse.schedule.stream import stream_schedule
@@ -54,6 +55,7 @@ def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
         seed=0,
         objective="throughput",
         ops=tuple(folding.to_plan(layer.name, precision) for layer, folding in zip(chain.layers, chosen, strict=True)),
+        memory=map_memory(lowered, bytes_of=stored_bytes),
         predicted=stream_report(schedule, lowered, target),
     )
     return flow.PlannedModel(plan, bundle, target)

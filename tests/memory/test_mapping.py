@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lepton_dse.compress.quantize import Recipe, noise, quantize
+from lepton_dse.errors import InvalidPlanError
 from lepton_dse.files import data_folder
 from lepton_dse.importers import load_model
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.ir.semantics import evaluate, run
-from lepton_dse.memory.mapping import MemoryMap, map_memory, packed_bytes
-from lepton_dse.numerics.formats import Precision
-from lepton_dse.sim.report import peak_bytes
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.lower import lower_bundle
+from lepton_dse.memory import MemoryMap, arena_bytes, check_map, map_memory, packed_bytes, stored_bytes
+from lepton_dse.numerics.formats import NumberFormat, Precision
 from lepton_dse.testing.strategies import graphs
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "oracle"))
+import arena as oracle
 
 
 def run_in_arena(graph: Graph, mapped: MemoryMap, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -49,11 +58,10 @@ def test_a_run_in_the_arena_gives_what_the_graph_defines(graph: Graph, in_place:
 
 @settings(max_examples=100, deadline=None)
 @given(graphs(branches=True))
-def test_nothing_shared_needs_what_the_cost_model_counts(graph: Graph) -> None:
+def test_nothing_shared_needs_what_is_live_at_once(graph: Graph) -> None:
     mapped = map_memory(graph, in_place=False, alignment=1)
-    constants = sum(packed_bytes(graph.tensors[name]) for name in graph.constants)
     views = any(isinstance(op.attributes, ops.Reshape) for op in graph.ops)
-    counted = peak_bytes(graph, Precision.parse("float32")) - constants
+    counted = oracle.live_bytes(graph, {name: packed_bytes(tensor) for name, tensor in graph.tensors.items()})
     assert mapped.bound <= counted if views else mapped.bound == counted
 
 
@@ -95,3 +103,34 @@ def test_a_real_network_is_mapped_to_its_bound(in_place: bool) -> None:
     graph = load_model(data_folder("models") / "digits_cnn.onnx")
     mapped = map_memory(graph, in_place=in_place)
     assert mapped.peak == mapped.bound
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(branches=True), st.integers(1, 3))
+def test_the_peak_alone_is_that_of_the_map(graph: Graph, batch: int) -> None:
+    batched = graph.with_batch(batch)
+    assert arena_bytes(batched) == map_memory(batched).peak
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(branches=True), st.sampled_from(["int8", "w4a4", "float32", "bfloat16"]))
+def test_a_map_belongs_to_its_graph_alone(graph: Graph, form: str) -> None:
+    lowered = lower_bundle(quantize(graph, Recipe(Precision.parse(form)), noise(graph, 0, 2))[0])
+    mapped = map_memory(lowered, bytes_of=stored_bytes)
+    check_map(mapped, lowered, bytes_of=stored_bytes)
+    for other in (lowered.with_batch(2), chain(ops.Sigmoid(), shape=(1, 4, 8, 3))):
+        with pytest.raises(InvalidPlanError, match="not that of the model, see tensor"):
+            check_map(mapped, other, bytes_of=stored_bytes)
+    with pytest.raises(InvalidPlanError, match="plan again"):
+        check_map(mapped, lowered, bytes_of=lambda tensor: stored_bytes(tensor) + 1)
+
+
+def test_a_map_with_nothing_in_place_is_another() -> None:
+    graph = chain(ops.Sigmoid(), ops.Tanh())
+    with pytest.raises(InvalidPlanError, match="chain: the memory map is not that of the model, see tensor 't"):
+        check_map(map_memory(graph, in_place=False), graph, bytes_of=packed_bytes)
+
+
+def test_elements_narrower_than_a_byte_are_stored_in_one() -> None:
+    tensor = Tensor("x", (1, 3), NumberFormat.for_range(-8, 7))
+    assert (packed_bytes(tensor), stored_bytes(tensor)) == (2, 3)

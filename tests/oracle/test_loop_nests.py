@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,10 @@ def execute(
         result[where] = fold(result.get(where, start), [_read(access, values, point, filler) for access in nest.reads])
         count += 1
     assert sorted(result) == sorted(itertools.product(*(range(extent) for extent in shape)))
-    return np.asarray([result[index] for index in np.ndindex(shape)], dtype=object).reshape(shape), count
+    filled = np.empty(shape, dtype=object)
+    for index in np.ndindex(shape):
+        filled[index] = result[index]
+    return filled, count
 
 
 def _prepared(
@@ -267,6 +271,88 @@ def test_local_response_norm(rng: np.random.Generator, size: int, channels: int,
     squares, _ = execute(nest, {"x": value}, x.shape, lambda total, read: total + float(read[0]) ** 2, 0.0, 0.0)
     expected = value / (2.0 + 0.5 / size * squares.astype(np.float64)) ** 0.75
     np.testing.assert_allclose(semantics.evaluate(op, [value], Tensor("y", x.shape), [x]), expected, rtol=1e-5)
+
+
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+@_SETTINGS
+@given(st.data(), seeds, shapes, st.sampled_from([ops.ReduceFunction.SUM, ops.ReduceFunction.MAXIMUM]), st.booleans())
+def test_reduce(
+    data: st.DataObject, rng: np.random.Generator, shape: list[int], function: ops.ReduceFunction, keepdims: bool
+) -> None:
+    axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))))
+    nest, values, expected, result = _prepared(ops.Reduce(function, axes, keepdims), [tuple(shape)], rng)
+    if function is ops.ReduceFunction.SUM:
+        found, count = execute(nest, values, result, lambda total, read: total + int(read[0]), 0, None)
+    else:
+        found, count = execute(nest, values, result, lambda best, read: max(best, int(read[0])), -100, None)
+    np.testing.assert_array_equal(found.astype(np.int64), expected)
+    assert count == nest.iterations == np.prod(shape)
+
+
+@_SETTINGS
+@given(st.data(), seeds, shapes)
+def test_slice(data: st.DataObject, rng: np.random.Generator, shape: list[int]) -> None:
+    begin, extent, step = [], [], []
+    for size in shape:
+        first, stride = data.draw(st.integers(0, size - 1)), data.draw(st.sampled_from([-2, -1, 1, 2, 3]))
+        room = (size - 1 - first if stride > 0 else first) // abs(stride) + 1
+        begin.append(first)
+        extent.append(data.draw(st.integers(1, room)))
+        step.append(stride)
+    attributes = ops.Slice(tuple(begin), tuple(extent), tuple(step))
+    nest, values, expected, result = _prepared(attributes, [tuple(shape)], rng)
+    found, _ = execute(nest, values, result, lambda _, read: read[0], None, None)
+    np.testing.assert_array_equal(found.astype(np.int64), expected)
+
+
+@_SETTINGS
+@given(st.data(), seeds, shapes)
+def test_expand(data: st.DataObject, rng: np.random.Generator, shape: list[int]) -> None:
+    source = tuple(1 if data.draw(st.booleans()) else extent for extent in shape)[data.draw(st.integers(0, len(shape) - 1)) :]
+    nest, values, expected, result = _prepared(ops.Expand(tuple(shape)), [source], rng)
+    found, _ = execute(nest, values, result, lambda _, read: read[0], None, None)
+    np.testing.assert_array_equal(found.astype(np.int64), expected)
+
+
+@_SETTINGS
+@given(st.data(), seeds, shapes, st.lists(st.integers(1, 3), max_size=2))
+def test_gather_of_the_first_slices(data: st.DataObject, rng: np.random.Generator, shape: list[int], picked: list[int]) -> None:
+    """The nest stands for indices that count up, and reads nothing where there are more of them than slices."""
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    x, indices = Tensor("x", tuple(shape), INT32), Tensor("indices", tuple(picked), INT64)
+    attributes = ops.Gather(axis)
+    result, _ = infer(attributes, [x, indices])
+    op, output = ops.Op("op", attributes, ("x", "indices"), "y"), Tensor("y", result, INT32)
+    counting = np.arange(int(np.prod(picked)), dtype=np.int64).reshape(picked)
+    value = rng.integers(-9, 10, x.shape).astype(np.int32)
+    seen, _ = execute(
+        loop_nest(op, [x, indices], output), {"x": value, "indices": counting}, result, lambda _, read: tuple(read), None, -99
+    )
+    expected = semantics.evaluate(op, [value, np.minimum(counting, shape[axis] - 1)], output, [x, indices])
+    for place in np.ndindex(result):
+        value_read, index_read = seen[place]
+        assert value_read == (expected[place] if index_read < shape[axis] else -99)
+
+
+@_SETTINGS
+@given(st.data(), seeds, shapes)
+def test_layer_norm(data: st.DataObject, rng: np.random.Generator, shape: list[int]) -> None:
+    axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))))
+    extents = tuple(shape[axis] for axis in axes)
+    tensors = [Tensor("x", tuple(shape)), Tensor("scale", extents), Tensor("shift", extents)]
+    op, output = ops.Op("op", ops.LayerNorm(axes, 1e-5), ("x", "scale", "shift"), "y"), Tensor("y", tuple(shape))
+    values = {tensor.name: rng.normal(0, 1, tensor.shape).astype(np.float32) for tensor in tensors}
+    read, _ = execute(loop_nest(op, tensors, output), values, tuple(shape), lambda _, operands: operands, None, None)
+    found = semantics.evaluate(op, list(values.values()), output, tensors)
+    for place in np.ndindex(*shape):
+        group = [index for index in np.ndindex(*shape) if all(index[a] == place[a] for a in range(len(shape)) if a not in axes)]
+        members = [float(values["x"][index]) for index in group]
+        mean = sum(members) / len(members)
+        variance = sum((member - mean) ** 2 for member in members) / len(members)
+        x, scale, shift = (float(each) for each in read[place])
+        assert found[place] == pytest.approx((x - mean) / (variance + 1e-5) ** 0.5 * scale + shift, rel=1e-5, abs=1e-5)
 
 
 def test_a_view_has_no_iterations() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ from lepton_dse.plan import (
     CycleReport,
     Evidence,
     Mapping,
+    MemoryMap,
     OpCost,
     OpPlan,
+    Place,
     Plan,
     SearchResult,
     Unroll,
@@ -106,6 +109,22 @@ def reports(draw: st.DrawFn) -> CostReport:
 
 
 @st.composite
+def maps(draw: st.DrawFn) -> MemoryMap:
+    """Blocks on top of one another or in the same place one after the other, some with a second tensor."""
+    alignment, top, step = draw(st.sampled_from([1, 8, 64])), 0, 0
+    places: dict[str, Place] = {}
+    for name in draw(st.lists(names, max_size=6, unique=True)):
+        size, last = draw(st.integers(0, 5)) * alignment, step + draw(st.integers(0, 4))
+        offset = 0 if draw(st.booleans()) and all(place.last < step for place in places.values()) else top
+        places[name] = Place(offset=offset, bytes=size, first=step, last=last, block=name)
+        if draw(st.booleans()) and f"{name} again" not in places:
+            places[f"{name} again"] = Place(offset=offset, bytes=size, first=last, last=last + 1, block=name)
+        top = max(top, offset + size)
+        step = draw(st.integers(step, last + 3))
+    return MemoryMap(places=places, peak=top, bound=draw(st.integers(0, top)), alignment=alignment)
+
+
+@st.composite
 def plans(draw: st.DrawFn) -> Plan:
     calibrations = st.builds(
         Calibration,
@@ -123,6 +142,7 @@ def plans(draw: st.DrawFn) -> Plan:
         seed=draw(counts),
         objective=draw(names),
         ops=tuple(draw(st.lists(op_plans, max_size=4, unique_by=lambda entry: entry.op))),
+        memory=draw(maps()),
         predicted=draw(reports()),
     )
 
@@ -142,6 +162,7 @@ def test_any_changed_number_is_noticed(plan: Plan, data: st.DataObject) -> None:
     document = json.loads(plan.to_json())
     places = [(document, "seed"), (document["predicted"], "latency_s"), (document["predicted"], "peak_bytes")]
     places += [(op, "macs") for op in document["predicted"]["ops"]]
+    places += [(document["memory"], "bound")] if plan.memory.bound < plan.memory.peak else []
     place, key = data.draw(st.sampled_from(places))
     place[key] += max(1, abs(place[key]) // 1000)
     with pytest.raises(InvalidPlanError, match="edited"):
@@ -161,6 +182,51 @@ def test_plans_are_values(plan: Plan) -> None:
     for entry in plan.ops:
         assert plan.op(entry.op) == entry
     assert plan.op("\0 nothing") == OpPlan(op="\0 nothing", precision=plan.precision)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=1, max_size=6))
+def test_a_map_is_refused_exactly_where_two_blocks_share_a_byte_in_one_step(drawn: list[tuple[int, ...]]) -> None:
+    held = [(offset, offset + size, first, first + length) for offset, size, first, length in drawn]
+    places = {
+        str(index): {"offset": start, "bytes": end - start, "first": first, "last": last, "block": str(index)}
+        for index, (start, end, first, last) in enumerate(held)
+    }
+    document = {"places": places, "peak": max(entry[1] for entry in held), "bound": 0, "alignment": 1}
+    shared = any(
+        max(one[0], other[0]) < min(one[1], other[1]) and max(one[2], other[2]) <= min(one[3], other[3])
+        for one, other in combinations(held, 2)
+    )
+    if not shared:
+        assert MemoryMap.model_validate(document).model_dump() == document
+        return
+    with pytest.raises(ValidationError, match="are needed at once and overlap"):
+        MemoryMap.model_validate(document)
+
+
+WHOLE = {"offset": 64, "bytes": 10, "first": 0, "last": 1, "block": "x"}
+
+
+@pytest.mark.parametrize(
+    ("place", "arena", "message"),
+    [
+        ({}, {"bound": 129}, "an arena of 128 bytes, at least 129"),
+        ({}, {"peak": 100, "bound": 64}, "an arena of 100 bytes, at least 64, aligned to 64"),
+        ({}, {"alignment": 0}, "greater than 0"),
+        ({"block": "z"}, {}, "tensor 'y' lies in the block of 'z', which has none"),
+        ({"block": "y", "offset": 128, "bytes": 1}, {}, "tensor 'y' reaches out of its block or of the arena"),
+        ({"offset": 0}, {}, "tensor 'y' reaches out of its block"),
+        ({"bytes": 11}, {}, "tensor 'y' reaches out of its block"),
+        ({"offset": 65, "bytes": 1}, {}, "tensor 'y' lies at 65, which is no multiple of 64"),
+        ({"offset": -64}, {}, "greater than or equal to 0"),
+        ({"first": 2}, {}, "tensor 'y' is read for the last time before it is written"),
+    ],
+)
+def test_a_map_that_is_not_sound_is_refused(place: dict[str, object], arena: dict[str, object], message: str) -> None:
+    document = {"places": {"x": WHOLE, "y": WHOLE}, "peak": 128, "bound": 64, "alignment": 64}
+    assert MemoryMap.model_validate(document).places["y"].block == "x"
+    with pytest.raises(ValidationError, match=message):
+        MemoryMap.model_validate({**document, **arena, "places": {"x": WHOLE, "y": {**WHOLE, **place}}})
 
 
 def test_feasible_means_no_violations() -> None:

@@ -101,4 +101,4 @@ def test_a_network_that_does_not_fit_says_so() -> None:
     report = mixed_cost(quantized(builder.build([x]), "int8", fc1="w4a8"), target)
     assert not report.feasible
     assert report.violations[0].unit == "B"
-    assert report.violations[0].demand == report.peak_bytes == 400 * 400 * 1.5 + 800
+    assert report.violations[0].demand == report.peak_bytes == 400 * 400 * 1.5 + 2 * 448

@@ -306,7 +306,7 @@ def test_a_model_larger_than_memory_is_a_violation() -> None:
     small = with_levels(cpu("unit-cpu"), "capacity_bytes", 16e-18, range(2))
     report = cpu_cost(dense(), small, INT8, 1)
     assert not report.feasible
-    assert (report.violations[0].demand, report.violations[0].bound) == (19, 16)
+    assert (report.violations[0].demand, report.violations[0].bound) == (142, 16)
 
 
 def test_the_simulator_ranks_the_best_again() -> None:

@@ -54,11 +54,12 @@ def dense(*, relu: bool = False) -> Graph:
 @pytest.mark.parametrize(
     ("form", "batch", "bytes_", "peak"),
     [
-        ("int8", 1, 3 + 6 + 8 + 2, 6 + 8 + 3 + 2),  # x, w, b as 32-bit accumulators, y
-        ("w4a8", 1, 3 + 3 + 8 + 2, 3 + 8 + 5),
-        ("int16", 1, 6 + 12 + 8 + 4, 12 + 8 + 10),
-        ("float32", 1, 12 + 24 + 8 + 8, 24 + 8 + 20),
-        ("int8", 4, 12 + 6 + 8 + 8, 6 + 8 + 20),
+        ("int8", 1, 3 + 6 + 8 + 2, 6 + 8 + 2 * 64),  # x, w, b as 32-bit accumulators, y; x and y in a block of 64 each
+        ("w4a8", 1, 3 + 3 + 8 + 2, 3 + 8 + 2 * 64),
+        ("int16", 1, 6 + 12 + 8 + 4, 12 + 8 + 2 * 64),
+        ("float32", 1, 12 + 24 + 8 + 8, 24 + 8 + 2 * 64),
+        ("int8", 4, 12 + 6 + 8 + 8, 6 + 8 + 2 * 64),
+        ("float32", 6, 72 + 24 + 8 + 48, 24 + 8 + 3 * 64),
     ],
 )
 def test_a_dense_layer_by_hand(name: str, form: str, batch: int, bytes_: int, peak: int) -> None:
@@ -182,11 +183,11 @@ def test_a_faster_device_is_never_slower(graph: Graph, precision: Precision, fac
 
 def test_a_model_that_does_not_fit_is_a_violation() -> None:
     target = load_target("unit-cpu")
-    levels = tuple(level.model_copy(update={"capacity_bytes": Quantity(value=18, source="unit")}) for level in target.levels)  # type: ignore[union-attr]
+    levels = tuple(level.model_copy(update={"capacity_bytes": Quantity(value=141, source="unit")}) for level in target.levels)  # type: ignore[union-attr]
     report = roofline(dense(), target.model_copy(update={"levels": levels}), Precision.parse("int8"), 1)
     assert not report.feasible
     violation = report.violations[0]
-    assert (violation.demand, violation.bound, violation.unit) == (19, 18, "B")
+    assert (violation.demand, violation.bound, violation.unit) == (142, 141, "B")
     assert "dram" in violation.what
     assert violation.levers
 

@@ -68,6 +68,29 @@ def test_edge_fpga(tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "edge_fpga.svg")
 
 
+def test_three_memory_maps(tmp_path: Path) -> None:
+    printed = run("14_three_memory_maps.py", "--quick", "-o", str(tmp_path))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+    assert [row[1] for row in rows] == ["11", "10", "7"]
+    assert all(row[5] == "yes" for row in rows)
+    assert "less than first fit" in printed
+    names = [text.text for text in ElementTree.parse(tmp_path / "three_memory_maps.svg").iter() if text.get("y") == "54"]
+    assert [str(name).partition(":")[0] for name in names] == [
+        "first fit, every tensor its own",
+        "first fit, views and in place",
+        "the least, views and in place",
+    ]
+
+
+def test_arenas_beside_onnxruntime() -> None:
+    pytest.importorskip("onnxruntime", "1.32")
+    printed = run("peers/arenas.py", str(ROOT / "studies/models/digits_cnn.onnx"))
+    (row,) = ([cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line)
+    assert row[:4] == ["digits_cnn", "6.14 kB", "6.14 kB", "6.14 kB"]
+    assert all(figure.endswith("kB") for figure in row[4:])
+    assert "in 1 of 1 models" in printed
+
+
 def there(*places: str) -> None:
     """Skip where none of the files is here: tests fetch nothing."""
     if not any((root / place).exists() for place in places for root in (Path("/"), ROOT / "build" / "data")):

@@ -9,10 +9,10 @@ from statistics import median
 import pytest
 
 from lepton_dse.errors import LeptonError, MissingToolError
-from lepton_dse.sim.cache import Blocking, Cache, Layout
-from lepton_dse.validate.cpu_cachegrind import CASES, SUITES, Case, closed_form_rows, observe, simulated
+from lepton_dse.sim.cache import Blocking, Cache, Counts, Layout
+from lepton_dse.validate.cpu_cachegrind import CASES, SUITES, Case, closed_form_rows, hit_rows, observe, simulated
 from lepton_dse.validate.cpu_programs import Gemm, counted_program, operand_bytes, timed_program
-from lepton_dse.validate.cpu_tools import cachegrind, compiled, run_program
+from lepton_dse.validate.cpu_tools import Observed, cachegrind, compiled, run_program
 from lepton_dse.validate.protocol import Context, Suite, UnavailableError
 
 SMALL = Case(Gemm(12, 32, 20, Blocking(3, 2, 8, 6, 16, 10), 20, 32), Cache(1024, 2, 64), Cache(4096, 4, 64))
@@ -39,12 +39,24 @@ def test_the_cases_are_what_the_suite_says() -> None:
 @pytest.mark.parametrize("suite", SUITES[:2], ids=lambda suite: suite.name)
 def test_the_simulator_agrees_with_cachegrind(suite: Suite) -> None:
     result = suite.run(suite, Context())
-    errors = [abs(entry.error_pct) for entry in result.rows]
+    errors = [abs(entry.error_pct) for entry in result.rows if entry.scored]
     assert len(errors) == 48
-    assert all(entry.scored for entry in result.rows)
+    rates = [entry for entry in result.rows if not entry.scored]
+    assert len(rates) == 48
+    assert all("hit rate" in entry.case and 0 < entry.reference < 100 for entry in rates)
+    assert max(abs(entry.predicted - entry.reference) for entry in rates) <= 1
     assert median(errors) <= 0.3
     assert max(errors) <= 2
     assert any("median" in note for note in result.notes)
+
+
+def test_hit_rates_are_hits_over_accesses_of_each_level() -> None:
+    counts = (Counts(15, 5, 20, 0), Counts(3, 1, 4, 0))
+    rows = hit_rows(SMALL, Observed(400, 40, 40), counts, 200)
+    assert [(row.predicted, row.reference, row.scored) for row in rows] == [(90.0, 90.0, False)]  # LL: not one hit observed
+    rows = hit_rows(SMALL, Observed(400, 40, 10), counts, 200)
+    assert [row.case.partition(" of ")[0] for row in rows] == ["D1 hit rate (%)", "LL hit rate (%)"]
+    assert (rows[1].predicted, rows[1].reference) == (80.0, 75.0)
 
 
 @pytest.mark.usefixtures("tools")

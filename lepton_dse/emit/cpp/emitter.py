@@ -11,14 +11,17 @@ import numpy as np
 from lepton_dse.emit.artefact import EmitRequest, Emitter
 from lepton_dse.emit.cpp.kernels import ctype, float_literal, write_step
 from lepton_dse.emit.writer import Writer
-from lepton_dse.errors import LeptonError
+from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.memory import MemoryMap, map_memory
+from lepton_dse.memory import check_map, stored_bytes
+from lepton_dse.numerics.formats import BOOL
+from lepton_dse.plan import MemoryMap
 from lepton_dse.schedule.program import Program, program
 
-__all__ = ["EMITTER", "INPUT_FILE", "expected_file", "stored_bytes"]
+__all__ = ["EMITTER", "INPUT_FILE", "expected_file"]
 
 INPUT_FILE = "vectors/input.bin"
+_WIDEST = 8  # bytes of an element
 _MOST_WEIGHTS = 1 << 26  # elements; as text a larger array is more than a compiler takes
 
 
@@ -33,10 +36,14 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     Raises
     ------
     LeptonError
-        If an operation has no C++ rule or the weights are too many for source text.
+        If an operation has no C++ rule, the weights are too many for source text, or the plan's memory map is of another graph.
     """
     schedule = program(request.graph)
-    mapped = map_memory(request.graph, bytes_of=stored_bytes)
+    mapped = request.plan.memory
+    check_map(mapped, request.graph, bytes_of=stored_bytes)
+    if mapped.alignment % _WIDEST or mapped.alignment & (mapped.alignment - 1):
+        what = f"blocks aligned to {mapped.alignment} bytes, a program needs a power of two from {_WIDEST}"
+        raise InvalidPlanError(what, where=request.plan.model, fix="plan again")
     identifiers = _identifiers(schedule)
     files = {
         "model.h": _header(schedule),
@@ -55,11 +62,6 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
 
 
 EMITTER = Emitter("cpp", ("cpu", "fpga"), emit)
-
-
-def stored_bytes(tensor: Tensor) -> int:
-    """Bytes of a tensor in a program: elements narrower than a byte take a whole one."""
-    return tensor.elements * tensor.format.numpy.itemsize
 
 
 def _identifiers(schedule: Program) -> dict[str, str]:
@@ -85,6 +87,7 @@ def _header(schedule: Program) -> str:
             "#define MODEL_H",
             "#include <stddef.h>",
             "#include <stdint.h>",
+            *(["#include <stdbool.h>"] if BOOL in {tensor.format for tensor in (*schedule.inputs, *schedule.outputs)} else []),
             "#ifdef __cplusplus",
             'extern "C" {',
             "#endif",
@@ -188,7 +191,7 @@ def _weights(request: EmitRequest, schedule: Program, identifiers: dict[str, str
 def _literal(value: float | int, tensor: Tensor) -> str:
     if tensor.format.is_float:
         return float_literal(float(value))
-    return f"{value}LL" if tensor.format.bits > 32 else str(value)
+    return f"{value}LL" if tensor.format.bits > 32 else str(int(value))
 
 
 def _test(schedule: Program) -> str:
@@ -210,12 +213,17 @@ def _test(schedule: Program) -> str:
         out.line("const long chosen = buffers ? std::atol(argv[2]) : -1;")
         out.line('FILE* in = opened(argv[buffers ? 3 : 1], "rb");')
         out.line(f"std::vector<{kind}> input(MODEL_INPUT0_SIZE);")
+        if kind != "float":
+            out.line("std::vector<float> read(MODEL_INPUT0_SIZE);  // whole numbers")
         for index, tensor in enumerate(schedule.outputs):
             out.line(f"std::vector<{ctype(tensor.format)}> output{index}(MODEL_OUTPUT{index}_SIZE);")
         out.line("std::vector<FILE*> files;")
         out.line('for (int index = buffers ? 4 : 2; index < argc; ++index) files.push_back(opened(argv[index], "wb"));')
-        loop = "for (long n = 0; std::fread(input.data(), sizeof(input[0]), input.size(), in) == input.size(); ++n) {"
-        with out.block(loop):
+        source = "input" if kind == "float" else "read"
+        reading = f"std::fread({source}.data(), sizeof({source}[0]), {source}.size(), in) == {source}.size()"
+        with out.block(f"for (long n = 0; {reading}; ++n) {{"):
+            if kind != "float":
+                out.line(f"for (size_t index = 0; index < read.size(); ++index) input[index] = static_cast<{kind}>(read[index]);")
             out.line("if (buffers && n != chosen) continue;")
             out.line(f"model_run(input.data(), {', '.join(f'{name}.data()' for name in names)});")
             with out.block("for (size_t index = 0; buffers && index < model_buffer_count(); ++index) {"):

@@ -7,6 +7,7 @@ from lepton_dse.emit.cuda.values import ctype, pointwise, real_value, value_type
 from lepton_dse.emit.writer import Writer
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.schedule.gpu import (
+    Blocks,
     Columns,
     Contraction,
     Engine,
@@ -28,6 +29,8 @@ _ELEMENTS = {
     Engine.INT8: "int8_t",
     Engine.HALF: "lepton::half",
     Engine.BFLOAT16: "lepton::bfloat16",
+    Engine.SPARSE_HALF: "lepton::half",
+    Engine.SPARSE_BFLOAT16: "lepton::bfloat16",
 }
 _KINDS = {
     Engine.FLOAT32: "CudaCores<lepton::Float32",
@@ -35,6 +38,8 @@ _KINDS = {
     Engine.INT8: "TensorCores<lepton::Int8",
     Engine.HALF: "TensorCores<lepton::Half",
     Engine.BFLOAT16: "TensorCores<lepton::BFloat16",
+    Engine.SPARSE_HALF: "SparseTensorCores<lepton::Half",
+    Engine.SPARSE_BFLOAT16: "SparseTensorCores<lepton::BFloat16",
 }
 
 
@@ -52,29 +57,44 @@ def write_contraction(out: Writer, identifier: str, kernel: Kernel, graph: Lower
     packed = f"{kernel.ops[0].name}.packed"
     weights = packed if packed in places.constants else kernel.operands[w].buffer.owner
     with out.block(f"struct {identifier}_parts {{", "};"):
-        _shape(out, work.a)
+        for operand in (work.a, work.b):
+            _shape(out, operand)
         element = _ELEMENTS[work.engine]
         out.line(f"using Tile = {_tile(work.tile)};")
         out.line(f"using A = {_operand(work.a, element)};")
         out.line(f"using B = {_operand(work.b, element)};")
-        out.line(f"using Engine = lepton::{_KINDS[work.engine]}, Tile>;")
+        extents = f", {-(-work.a.rows // 16)}, {work.a.depth // 16}" if work.engine.skips else ""
+        out.line(f"using Engine = lepton::{_KINDS[work.engine]}, Tile{extents}>;")
         with out.block("struct Epilogue {", "};"):
             _epilogue(out, kernel, work, graph, places)
     with out.block(f"LEPTON_KERNEL({work.tile.threads}) {identifier}(const unsigned char* constants, unsigned char* arena) {{"):
         out.line(f"using Parts = {identifier}_parts;")
         out.line(f"LEPTON_SHARED(memory, {work.tile.shared_bytes});")
-        for name, owner, operand in (("a", kernel.operands[x].buffer.owner, work.a), ("b", weights, work.b)):
+        owners = (kernel.operands[x].buffer.owner, weights)
+        for name, owner, operand in zip("ab", reversed(owners) if work.swapped else owners, (work.a, work.b), strict=True):
             kind = "uint8_t" if isinstance(operand, Packed4) else element
             pointer = f"reinterpret_cast<const {kind}*>({places.reading(owner)})"
             out.line(f"const Parts::{name.upper()} {name}{{{pointer}}};")
-        out.line(f"lepton::contract<Parts::Tile, Parts::Engine, {work.rows}, {work.columns}>(")
-        out.line("    memory, a, b, Parts::Epilogue{constants, arena});")
+        engine, steps = "Parts::Engine()", f"lepton::AllSteps<{work.steps}>()"
+        if work.engine.skips:
+            positions = f"reinterpret_cast<const uint32_t*>({places.reading(f'{kernel.ops[0].name}.positions')})"
+            engine = f"Parts::Engine({positions}, static_cast<int>(blockIdx.x) * {work.tile.rows}, static_cast<int>(blockIdx.z))"
+        if isinstance(work.b, Blocks):
+            starts, listed = (
+                f"reinterpret_cast<const int32_t*>({places.reading(f'{kernel.ops[0].name}.{name}')})"
+                for name in ("starts", "steps")
+            )
+            tile = f"static_cast<int>(blockIdx.z * {work.grid[1]} + blockIdx.y)"
+            steps = f"lepton::ListedSteps({starts}, {listed}, {tile})"
+        out.line(f"lepton::contract<Parts::Tile, {work.rows}, {work.columns}>(")
+        out.line(f"    memory, {engine}, {steps}, a, b, Parts::Epilogue{{constants, arena}});")
 
 
 def _tile(tile: Tile) -> str:
     marks = ", ".join("true" if mark else "false" for mark in (tile.swizzled, tile.asynchronous))
     numbers = (tile.rows, tile.columns, tile.pitch, tile.warp_rows, tile.warp_columns, tile.stages)
-    return f"lepton::Tile<{', '.join(map(str, numbers))}, {marks}>"
+    left = f", {tile.row_pitch}" if tile.halved else ""
+    return f"lepton::Tile<{', '.join(map(str, numbers))}, {marks}{left}>"
 
 
 def _operand(operand: Operand, element: str) -> str:
@@ -85,6 +105,8 @@ def _operand(operand: Operand, element: str) -> str:
             return f"lepton::Columns<{element}, {rows}, {depth}, {stride}, {batch}>"
         case Packed4(rows, depth, stride, batch):
             return f"lepton::Packed4<{rows}, {depth}, {stride}, {batch}>"
+        case Blocks(extent=extent, pitch=pitch):
+            return f"lepton::Blocks<{element}, {extent}, {pitch}>"
         case Windows():
             return f"lepton::Windows<{element}, Shape, {operand.piece_bytes}>"
 
@@ -128,8 +150,9 @@ def _epilogue(out: Writer, kernel: Kernel, work: Contraction, graph: LoweredGrap
     out.lines(["const unsigned char* constants;", "unsigned char* arena;"])
     head = kernel.ops[0]
     kind = ctype(graph.tensors[head.output].format)
-    sums = "float" if work.engine in (Engine.FLOAT32, Engine.HALF, Engine.BFLOAT16) else "int32_t"
-    signature = f"void operator()([[maybe_unused]] int product, int row, int column, {sums} sum, bool inside) const {{"
+    sums = "int32_t" if work.engine in (Engine.INT8, Engine.DOT4) else "float"
+    places_ = "int column, int row" if work.swapped else "int row, int column"  # of the activations and the weights
+    signature = f"void operator()([[maybe_unused]] int product, {places_}, {sums} sum, bool inside) const {{"
     with out.block(f"LEPTON_DEVICE {signature}"):
         loaded: dict[tuple[str, int], str] = {}
         for number, ((op, position), touch) in enumerate(zip(epilogue_operands(kernel), work.touches, strict=False)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -17,10 +18,11 @@ from lepton_dse.emit.writer import Writer
 from lepton_dse.memory import Placement
 from lepton_dse.schedule.gpu import Contraction, GpuProgram, arena
 
-__all__ = ["EMITTER", "INPUT_FILE", "WEIGHTS_FILE", "expected_file", "kernel_identifiers", "library", "model_text"]
+__all__ = ["DEVICE_FILE", "EMITTER", "INPUT_FILE", "WEIGHTS_FILE", "expected_file", "kernel_identifiers", "library", "model_text"]
 
 INPUT_FILE = "vectors/input.bin"
 WEIGHTS_FILE = "weights.bin"
+DEVICE_FILE = "device.json"
 _LIBRARY = ("arithmetic.cuh", "contraction.cuh", "fibres.h", "intrinsics.cuh", "runtime.cuh")
 
 
@@ -55,6 +57,7 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
         "CMakeLists.txt": _CMAKE,
         "model.py": _loader(program),
         "README.md": _readme(request, program, placed),
+        DEVICE_FILE: json.dumps({"compute_capability": program.capability}) + "\n",
     }
     encoded = {name: text.encode() for name, text in texts.items()}
     encoded |= library()
@@ -252,9 +255,8 @@ def _test(program: GpuProgram) -> str:
             out.line(f"lepton_model_run(model, {', '.join(names)});")
             out.line("if (dump) lepton::dump(*model, lepton_buffers, lepton_buffer_count, files[0]);")
             for index in range(len(outputs)):
-                out.line(
-                    f"if (!dump) std::fwrite(output{index}.data(), sizeof(output{index}[0]), output{index}.size(), files[{index}]);"
-                )
+                name = f"output{index}"
+                out.line(f"if (!dump) std::fwrite({name}.data(), sizeof({name}[0]), {name}.size(), files[{index}]);")
             out.line("if (watch) break;")
         out.line("lepton::report(*model, lepton_launches, lepton_launch_count);")
         out.line("for (FILE* file : files) std::fclose(file);")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
@@ -164,7 +165,7 @@ def _leaky(op: Op, values: Sequence[str], tensors: Sequence[Tensor], output: Ten
     return f"({values[0]} >= 0 ? {values[0]} : {literal(op.attributes.alpha, 'float')} * {values[0]})"
 
 
-def _real_only(texts: dict[object, str], attribute: str) -> _Rule:
+def _real_only(texts: Mapping[Any, str], attribute: str) -> _Rule:
     def rule(op: Op, values: Sequence[str], tensors: Sequence[Tensor], output: Tensor) -> str:
         kind = getattr(op.attributes, attribute)
         text = texts[kind]
@@ -198,7 +199,7 @@ _RULES: dict[type, _Rule] = {
     ops.Add: _form("({0} + {1})"),
     ops.AddRequantize: _add_requantize,
     ops.Affine: _form("({0} * {1} + {2})"),
-    ops.Binary: _real_only({key: text for key, text in _BINARY.items()}, "function"),
+    ops.Binary: _real_only(_BINARY, "function"),
     ops.Cast: _cast,
     ops.Clip: _clip,
     ops.Compare: _compare,
@@ -210,7 +211,7 @@ _RULES: dict[type, _Rule] = {
     ops.Requantize: _requantize,
     ops.Sigmoid: _form("lepton::sigmoid({0})"),
     ops.Tanh: _form("tanhf({0})"),
-    ops.Unary: _real_only({key: text for key, text in _UNARY.items()}, "function"),
+    ops.Unary: _real_only(_UNARY, "function"),
     ops.Where: _form("({0} ? {1} : {2})"),
     # These move elements; the reads say from where.
     ops.Expand: _form("{0}"),

@@ -6,9 +6,9 @@ from lepton_dse.schedule.gpu.arena import GPU_ALIGNMENT, arena
 from lepton_dse.schedule.gpu.choose import default_tile, engine_for, tiles_of
 from lepton_dse.schedule.gpu.contraction import Contraction, Engine, Touch
 from lepton_dse.schedule.gpu.kernels import ELEMENT_THREADS, ROW_THREADS, Buffer, Edge, Kernel, Nest, Read, Source, Subscript
-from lepton_dse.schedule.gpu.operands import Columns, Matrix, Operand, Packed4, Windows
+from lepton_dse.schedule.gpu.operands import Blocks, Columns, Matrix, Operand, Packed4, Windows
 from lepton_dse.schedule.gpu.products import Problem
-from lepton_dse.schedule.gpu.program import Choose, GpuProgram, epilogue_operands, gpu_program
+from lepton_dse.schedule.gpu.program import Choose, GpuProgram, epilogue_operands, gpu_program, planned_program
 from lepton_dse.schedule.gpu.tile import STATIC_SHARED_BYTES, Tile
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "GPU_ALIGNMENT",
     "ROW_THREADS",
     "STATIC_SHARED_BYTES",
+    "Blocks",
     "Buffer",
     "Choose",
     "Columns",
@@ -40,5 +41,6 @@ __all__ = [
     "engine_for",
     "epilogue_operands",
     "gpu_program",
+    "planned_program",
     "tiles_of",
 ]

@@ -47,11 +47,11 @@ def tiles_of(problem: Problem, engine: Engine, capability: float) -> Iterator[Ti
     for rows, columns, (down, across) in itertools.product(_ROWS, _COLUMNS, _WARPS):
         if (rows > _ROWS[0] and rows >= 2 * problem.a.rows) or (columns > _COLUMNS[0] and columns >= 2 * problem.b.rows):
             continue
-        for pitch in (32, 64, 128):
-            if pitch > 32 and pitch >= 2 * depth:
+        for pitch in (64, 128) if engine.skips else (32, 64, 128):
+            if pitch > 64 and pitch >= 2 * depth:
                 continue
             for stages in (1, 2, 3, 4):
-                tile = Tile(rows, columns, pitch, down, across, stages, True, copies and stages > 1)
+                tile = Tile(rows, columns, pitch, down, across, stages, True, copies and stages > 1, engine.skips)
                 if stages > 2 and not copies:
                     continue
                 if not tile.violations(tensor_cores=engine.tensor_cores):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-__all__ = ["Columns", "Matrix", "Operand", "Packed4", "Windows"]
+__all__ = ["Blocks", "Columns", "Matrix", "Operand", "Packed4", "Windows"]
 
 _CHUNK = 16
 
@@ -145,4 +145,44 @@ class Packed4:
         return False
 
 
-Operand = Matrix | Columns | Windows | Packed4
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of weights that are not all zero, one after another; a block is a strip of a tile's columns.
+
+    Parameters
+    ----------
+    rows : int
+        Columns of the result.
+    depth : int
+        Elements of the summed axis, zeros included.
+    extent, pitch : int
+        Rows of a block, and bytes of each.
+    element_bytes : int
+    lists : tuple of tuple of int
+        For each product and each tile of columns, the steps whose block is stored.
+    """
+
+    rows: int
+    depth: int
+    extent: int
+    pitch: int
+    element_bytes: int
+    lists: tuple[tuple[int, ...], ...]
+
+    @property
+    def piece_bytes(self) -> int:
+        """A whole chunk."""
+        return _CHUNK
+
+    @property
+    def whole(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def stored(self) -> int:
+        """How many blocks are stored."""
+        return sum(map(len, self.lists))
+
+
+Operand = Matrix | Columns | Windows | Packed4 | Blocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,14 @@ from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.schedule.gpu.contraction import Engine, Touch
 from lepton_dse.schedule.gpu.kernels import Buffer, Source
-from lepton_dse.schedule.gpu.operands import Columns, Matrix, Operand, Packed4, Windows
+from lepton_dse.schedule.gpu.operands import Blocks, Columns, Matrix, Operand, Packed4, Windows
+from lepton_dse.schedule.gpu.tile import Tile
 
-__all__ = ["Problem", "packed", "problem_of", "touch_of"]
+__all__ = ["Problem", "blocked", "packed", "problem_of", "skipping", "touch_of"]
 
 _CHUNK = 16
+_LEAST_ZERO_BLOCKS = 1 / 4  # of all; fewer do not make up for looking up which are stored
+_SEGMENT = 32  # elements of half precision that one product of tensor cores with zeros left out takes
 _LEAST_COLUMNS = 4  # narrower groups (depthwise convolutions) leave most of a tile empty: a thread for each result instead
 
 
@@ -38,6 +41,8 @@ class Problem:
         axis with its filters.
     per_product : int
         Columns of one product where groups share the column's axis; 0 otherwise.
+    swapped : bool
+        Whether `a` is the weights and `b` the activations; the axes remain those of activations' rows and weights' columns.
     """
 
     a: Operand
@@ -48,6 +53,7 @@ class Problem:
     column_axis: int
     product_axes: tuple[int, ...]
     per_product: int
+    swapped: bool = False
 
 
 def problem_of(graph: Graph, op: Op, operands: Mapping[str, Source], *, constant: bool) -> Problem | None:
@@ -112,6 +118,75 @@ def packed(problem: Problem, op: Op, weights: NDArray[np.generic]) -> NDArray[np
         return padded
     nibbles = padded.astype(np.int8).view(np.uint8) & 15
     return np.asarray(nibbles[..., ::2] | nibbles[..., 1::2] << 4, np.uint8)
+
+
+def skipping(problem: Problem, rows: NDArray[np.generic]) -> tuple[Problem, NDArray[np.generic], NDArray[np.uint32]] | None:
+    """The problem with two of every four weights left out, the rest, and their positions; None where zeros do not allow it.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : ndarray, shape (P, N, K)
+        Weights as :func:`packed` gives them.
+
+    Returns
+    -------
+    tuple of Problem, ndarray of shape (P, N, K / 2), ndarray of uint32
+        Positions are words for each product, 16 rows and 32 elements, in the order that tensor cores read them.
+    """
+    engine = problem.engine.skipping
+    if engine is None or not isinstance(problem.b, Matrix):
+        return None
+    products, count, depth = rows.shape
+    whole = -(-depth // _SEGMENT) * _SEGMENT
+    padded = np.zeros((products, -(-count // 16) * 16, whole), rows.dtype)
+    padded[:, :count, :depth] = rows
+    fours = padded.reshape(products, -1, whole // 4, 4)
+    used = fours.astype(np.float32) != 0
+    if (used.sum(axis=-1) > 2).any():
+        return None
+    # The first two places by "not zero, then by place", in ascending order of place.
+    places = np.sort(np.argsort(~used, axis=-1, kind="stable")[..., :2], axis=-1)
+    kept = np.take_along_axis(fours, places, axis=-1).reshape(products, -1, whole // 2)[:, :count]
+    nibbles = (places[..., 0] | places[..., 1] << 2).astype(np.uint32)  # (P, R, K / 4)
+    quarters = nibbles.reshape(products, -1, 2, 8, whole // _SEGMENT, 2, 4)  # 16 rows as 2 x 8, a segment as 2 x 4 fours
+    halves = (quarters << (4 * np.arange(4, dtype=np.uint32))).sum(axis=-1, dtype=np.uint32)  # (P, B, 2, 8, S, 2)
+    words = halves[:, :, 0] | halves[:, :, 1] << np.uint32(16)  # (P, B, 8, S, 2)
+    positions = np.ascontiguousarray(words.transpose(0, 1, 3, 2, 4))
+    stored = whole // 2
+    a = Matrix(count, stored, stored, count * stored if products > 1 else 0, problem.engine.element_bytes)
+    found = replace(problem, a=a, b=problem.a, engine=engine, swapped=True)
+    return found, np.ascontiguousarray(kept), positions
+
+
+def blocked(problem: Problem, rows: NDArray[np.generic], tile: Tile) -> tuple[Blocks, NDArray[np.generic]] | None:
+    """Weights without the blocks that are all zero; None where fewer than a quarter are.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : ndarray, shape (P, N, K)
+        Weights as :func:`packed` gives them.
+    tile : Tile
+
+    Returns
+    -------
+    tuple of Blocks and ndarray, shape (stored blocks, columns of the tile, elements of a step)
+    """
+    b = problem.b
+    if not isinstance(b, Matrix):
+        return None
+    in_step = tile.pitch // b.element_bytes
+    products, count, depth = rows.shape
+    across, steps = -(-count // tile.columns), -(-depth // in_step)
+    padded = np.zeros((products, across * tile.columns, steps * in_step), rows.dtype)
+    padded[:, :count, :depth] = rows
+    blocks = padded.reshape(products, across, tile.columns, steps, in_step).transpose(0, 1, 3, 2, 4)
+    used = (blocks.astype(np.float32) != 0).any(axis=(3, 4))  # (P, tiles, steps)
+    if used.mean() > 1 - _LEAST_ZERO_BLOCKS:
+        return None
+    lists = tuple(tuple(int(step) for step in np.flatnonzero(entry)) for entry in used.reshape(-1, steps))
+    return Blocks(count, b.depth, tile.columns, tile.pitch, b.element_bytes, lists), np.ascontiguousarray(blocks[used])
 
 
 def _convolution(graph: Graph, op: Op, attributes: ops.Conv, x: Source, w: Source, engine: Engine) -> Problem | None:

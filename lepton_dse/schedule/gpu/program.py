@@ -4,6 +4,7 @@
   with a thread for each result, or with a warp for each row.
 * Pointwise operations join the kernel of the one operand that nothing else needs; that operand is never stored.
 * Stored numbers become reals where they are read: a Dequantize is no kernel, unless a caller sees its result.
+* Weights of which two of every four neighbours are zero, or whole blocks, become kernels that leave these out.
 * A Reshape is a view of a row-major tensor. Where a tensor lies otherwise, a kernel that copies it comes before.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,16 @@ from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.semantics import evaluate
 from lepton_dse.ir.tensors import Tensor
+from lepton_dse.plan import Plan
 from lepton_dse.schedule.gpu.choose import default_tile, engine_for
 from lepton_dse.schedule.gpu.contraction import Contraction, Engine, Touch
 from lepton_dse.schedule.gpu.kernels import Buffer, Kernel, Source
 from lepton_dse.schedule.gpu.layout import Layout, layouts
 from lepton_dse.schedule.gpu.nests import ROWS, copy_nest, is_pointwise, nest_of
-from lepton_dse.schedule.gpu.products import Problem, packed, problem_of, touch_of
+from lepton_dse.schedule.gpu.products import Problem, blocked, packed, problem_of, skipping, touch_of
 from lepton_dse.schedule.gpu.tile import Tile
 
-__all__ = ["Choose", "GpuProgram", "epilogue_operands", "gpu_program"]
+__all__ = ["Choose", "GpuProgram", "epilogue_operands", "gpu_program", "planned_program"]
 
 Choose = Callable[[Op, Problem, Engine], Tile]
 """Gives the tile of a contraction."""
@@ -50,9 +52,12 @@ class GpuProgram:
         Read-only data as kernels read them.
     inputs, outputs : tuple of Buffer
         Row-major.
+    capability : float
+        Compute capability that the kernels are for.
     """
 
     graph: LoweredGraph
+    capability: float
     kernels: tuple[Kernel, ...]
     buffers: dict[str, Buffer]
     constants: dict[str, NDArray[np.generic]]
@@ -79,6 +84,15 @@ def gpu_program(graph: LoweredGraph, capability: float, choose: Choose | None = 
     return _Builder(graph, capability, choose).run()
 
 
+def planned_program(graph: LoweredGraph, plan: Plan, capability: float) -> GpuProgram:
+    """The kernels of a plan: its tiles, and one that fits well enough where it names none."""
+
+    def choose(op: Op, problem: Problem, engine: Engine) -> Tile:
+        return Tile.from_mapping(plan.op(op.name).mapping) or default_tile(problem, engine, capability)
+
+    return gpu_program(graph, capability, choose)
+
+
 def epilogue_operands(kernel: Kernel) -> list[tuple[Op, int]]:
     """What the epilogue of a contraction reads: operations and positions of operands, in the order of its touches."""
     found = [(kernel.ops[0], 2)] if len(kernel.ops[0].inputs) > 2 else []
@@ -96,6 +110,8 @@ class _Draft:
     problem: Problem | None = None
     reordered: str = ""
     result: Buffer | None = None
+    rows: NDArray[np.generic] | None = None
+    """Constant weights of a contraction, a row for each column of its result."""
     touches: list[Touch] = field(default_factory=list)
 
 
@@ -127,7 +143,7 @@ class _Builder:
             for name, source in kernel.operands.items():
                 if source.buffer.owner in graph.constants and name != replaced:
                     self.constants.setdefault(source.buffer.owner, self.stored(source.buffer.owner))
-        return GpuProgram(graph, kernels, buffers, self.constants, inputs, tuple(outputs))
+        return GpuProgram(graph, self.capability, kernels, buffers, self.constants, inputs, tuple(outputs))
 
     def buffer(self, tensor: Tensor) -> Buffer:
         return Buffer(tensor, self.layouts[tensor.name], tensor.name)
@@ -205,22 +221,26 @@ class _Builder:
             # Two operations may share one constant and yet store it differently: the kernel's own.
             key = f"{op.name}.packed"
             values = self.constants[weights.owner] if weights.owner in self.constants else self.stored(weights.owner)
-            self.constants[key] = packed(problem, op, values.reshape(weights.tensor.shape))
+            draft.rows = packed(problem, op, values.reshape(weights.tensor.shape))
+            fewer = skipping(problem, draft.rows) if self.capability >= Engine.SPARSE_HALF.capability else None
+            if fewer is not None:
+                draft.problem, draft.rows, self.constants[f"{op.name}.positions"] = fewer
+            self.constants[key] = draft.rows
 
-    def touches(self, chain: list[Op], problem: Problem) -> list[Touch] | None:
+    def touches(self, ops_: list[Op], problem: Problem) -> list[Touch] | None:
         """What the epilogue of a chain reads and writes, the result last; None where that is not linear."""
-        shape = self.graph.tensors[chain[-1].output].shape
+        shape = self.graph.tensors[ops_[-1].output].shape
         found: list[Touch | None] = []
-        if len(chain[0].inputs) > 2:
-            found.append(touch_of(problem, shape, self.sources[chain[0].inputs[2]].buffer, channel=True))
-        for before, op in pairwise(chain):
+        if len(ops_[0].inputs) > 2:
+            found.append(touch_of(problem, shape, self.sources[ops_[0].inputs[2]].buffer, channel=True))
+        for before, op in pairwise(ops_):
             for name in op.inputs:
                 if name != before.output:
                     channel = isinstance(op.attributes, ops.Affine)
                     if channel and problem.column_axis != 1:
                         return None
                     found.append(touch_of(problem, shape, self.sources[name].buffer, channel=channel))
-        found.append(touch_of(problem, shape, self.buffer(self.graph.tensors[chain[-1].output]), store=True))
+        found.append(touch_of(problem, shape, self.buffer(self.graph.tensors[ops_[-1].output]), store=True))
         return None if None in found else [touch for touch in found if touch is not None]
 
     # --- joining --------------------------------------------------------------------------------------------------
@@ -232,15 +252,15 @@ class _Builder:
         drafts = [(self.drafts.index(self.maker[name]), name) for name in op.inputs if self.is_open(op, name)]
         for _, name in sorted(drafts, reverse=True):
             draft = self.maker[name]
-            chain = [*draft.ops, op]
+            longer = [*draft.ops, op]
             if draft.problem is not None:
                 if isinstance(op.attributes, ops.Lookup):
                     continue
-                touches = self.touches(chain, draft.problem)
+                touches = self.touches(longer, draft.problem)
                 if touches is None:
                     continue
                 draft.touches = touches
-            draft.ops = chain
+            draft.ops = longer
             draft.operands.update({other: self.sources[other] for other in op.inputs if other != name})
             self.drafts.remove(draft)
             del self.maker[name]
@@ -300,7 +320,14 @@ class _Builder:
         choose = self.choose or (lambda op, problem, kind: default_tile(problem, kind, self.capability))
         problem = draft.problem
         tile = choose(head, problem, engine)
-        work = Contraction(problem.a, problem.b, problem.products, engine, tile, tuple(draft.touches))
+        b = problem.b
+        fewer = None if draft.rows is None else blocked(problem, draft.rows, tile)
+        if fewer is not None:
+            b, self.constants[f"{head.name}.packed"] = fewer
+            starts = np.cumsum([0, *map(len, fewer[0].lists)])
+            self.constants[f"{head.name}.starts"] = starts.astype(np.int32)
+            self.constants[f"{head.name}.steps"] = np.asarray([*chain.from_iterable(fewer[0].lists), 0], np.int32)
+        work = Contraction(problem.a, b, problem.products, engine, tile, tuple(draft.touches), problem.swapped)
         for violation in work.violations(self.capability):
             raise LeptonError(str(violation), where=head.name)
         return Kernel(head.name, tuple(draft.ops), draft.operands, result, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lepton_dse.plan import Violation
+from lepton_dse.plan import Mapping, Violation
 
 __all__ = ["STATIC_SHARED_BYTES", "Tile"]
 
@@ -34,6 +34,8 @@ class Tile:
         Whether chunks of 16 bytes are exchanged inside a row, so that warps read without bank conflicts.
     asynchronous : bool
         Whether strips are copied without passing through registers (compute capability 8.0 and later).
+    halved : bool
+        Whether the rows' operand is stored without two of every four elements.
     """
 
     rows: int
@@ -44,6 +46,7 @@ class Tile:
     stages: int = 2
     swizzled: bool = True
     asynchronous: bool = False
+    halved: bool = False
 
     @property
     def threads(self) -> int:
@@ -51,19 +54,46 @@ class Tile:
         return _WARP * self.warp_rows * self.warp_columns
 
     @property
-    def chunks(self) -> int:
-        """Chunks of 16 bytes in a row of a strip."""
-        return self.pitch // _CHUNK
+    def row_pitch(self) -> int:
+        """Bytes that a row of the rows' operand takes in a strip."""
+        return self.pitch // 2 if self.halved else self.pitch
 
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return self.stages * (self.rows + self.columns) * self.pitch
+        return self.stages * (self.rows * self.row_pitch + self.columns * self.pitch)
 
     def __str__(self) -> str:
         marks = ("" if self.swizzled else ", not swizzled") + (", asynchronous" if self.asynchronous else "")
         warps = f"{self.warp_rows}x{self.warp_columns} warps"
         return f"{self.rows}x{self.columns}, {self.pitch} bytes a step, {warps}, {self.stages} stages{marks}"
+
+    @property
+    def mapping(self) -> Mapping:
+        """The tile as a plan records it."""
+        pipeline = {"stages": self.stages}
+        marks = {"swizzled": self.swizzled, "asynchronous": self.asynchronous, "halved": self.halved}
+        pipeline |= {name: 1 for name, mark in marks.items() if mark}
+        cta = {"rows": self.rows, "columns": self.columns, "bytes": self.pitch}
+        return Mapping(tiles={"cta": cta, "warps": {"rows": self.warp_rows, "columns": self.warp_columns}, "pipeline": pipeline})
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping) -> Tile | None:
+        """The tile that a plan records; None where it records none."""
+        cta, warps, pipeline = (mapping.tiles.get(name, {}) for name in ("cta", "warps", "pipeline"))
+        if not {"rows", "columns", "bytes"} <= set(cta) or not {"rows", "columns"} <= set(warps) or "stages" not in pipeline:
+            return None
+        return cls(
+            cta["rows"],
+            cta["columns"],
+            cta["bytes"],
+            warps["rows"],
+            warps["columns"],
+            pipeline["stages"],
+            "swizzled" in pipeline,
+            "asynchronous" in pipeline,
+            "halved" in pipeline,
+        )
 
     def violations(self, *, tensor_cores: bool) -> list[Violation]:
         """What keeps the tile from being a kernel; empty where nothing does.
@@ -79,8 +109,8 @@ class Tile:
             found.append(Violation(what=f"tile {self}: {what}", demand=demand, bound=bound, unit=unit, levers=(lever,)))
 
         piece = 16 if tensor_cores else 4
-        if self.pitch not in (32, 64, 128):
-            need("bytes of a step", self.pitch, 128, "B", "steps of 32, 64 or 128 bytes")
+        if self.pitch not in ((64, 128) if self.halved else (32, 64, 128)):
+            need("bytes of a step", self.pitch, 128, "B", "steps of 32 (where nothing is left out), 64 or 128 bytes")
         if min(self.rows, self.columns, self.warp_rows, self.warp_columns) < 1:
             need("extents", 0, 1, "rows", "at least one row, column and warp")
         elif self.rows % (piece * self.warp_rows) or self.columns % (8 * self.warp_columns):

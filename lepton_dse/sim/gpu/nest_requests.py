@@ -52,9 +52,7 @@ def _warps(nest: Nest) -> tuple[dict[str, Ints], Flags]:
     return loops, inside
 
 
-def _inner_points(
-    nest: Nest, loops: dict[str, Ints], inside: Flags
-) -> Iterator[tuple[dict[str, Ints], Flags]]:
+def _inner_points(nest: Nest, loops: dict[str, Ints], inside: Flags) -> Iterator[tuple[dict[str, Ints], Flags]]:
     """Loops and activity at each step of the inner loops: a point of them, or 32 neighbours of a row."""
     if not nest.rows:
         for point in itertools.product(*(range(extent) for _, extent in nest.inner)):

@@ -13,11 +13,13 @@ Blocks that differ only in what lies outside the result are counted one by one; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from lepton_dse.errors import LeptonError
 from lepton_dse.jit import kernel
-from lepton_dse.schedule.gpu import Columns, Contraction, Kernel, Matrix, Operand, Packed4, Tile, Touch, Windows
+from lepton_dse.schedule.gpu import Blocks, Columns, Contraction, Kernel, Matrix, Operand, Packed4, Tile, Touch, Windows
 from lepton_dse.sim.gpu.banks import LANES, request_passes
 from lepton_dse.sim.gpu.nest_requests import nest_traffic
 from lepton_dse.sim.gpu.traffic import Traffic, distinct
@@ -64,19 +66,15 @@ def requests(launched: Kernel) -> Requests:
 
 def contraction_requests(kernel_: Contraction) -> Requests:
     """Count what a contraction asks of memory."""
-    tile, steps = kernel_.tile, kernel_.steps
-    row_tiles, column_tiles, products = kernel_.grid
-    blocks = row_tiles * column_tiles * products
-    loads = _strips(kernel_.a, tile.rows, kernel_, row_tiles) * column_tiles
-    loads += _strips(kernel_.b, tile.columns, kernel_, column_tiles) * row_tiles
+    tile, strips = kernel_.tile, kernel_.strips
+    loads = _rows_operand(kernel_) + _columns_operand(kernel_) + _lists(kernel_) + _positions(kernel_)
     stores = Traffic(0, 0, 0)
     lanes = _lanes_of_sums(kernel_)
     for touch in kernel_.touches:
         counted = _touched(kernel_, touch, lanes)
         loads, stores = (loads, stores + counted) if touch.store else (loads + counted, stores)
     shared_loads, load_passes = _fragments(kernel_)
-    put = [_put(tile, extent) for extent in (tile.rows, tile.columns)]
-    strips = steps * blocks
+    put = [_put(tile, tile.rows, tile.row_pitch), _put(tile, tile.columns, tile.pitch)]
     return Requests(
         loads,
         stores,
@@ -101,6 +99,8 @@ def _coded(operand: Operand) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.in
             return _COLUMNS, np.asarray([operand.rows, operand.depth, operand.stride, operand.batch], np.int64)
         case Packed4():
             return _PACKED, np.asarray([operand.rows, operand.depth, operand.stride, operand.batch], np.int64)
+        case Blocks():
+            raise LeptonError("blocks are counted by what is stored", where="requests")
         case Windows():
             extents = [operand.height, operand.width, operand.channels, operand.group_channels]
             outside = [operand.out_height, operand.out_width]
@@ -108,23 +108,55 @@ def _coded(operand: Operand) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.in
             return _WINDOWS, np.asarray([operand.rows, operand.depth, *extents, *outside, *geometry], np.int64)
 
 
-def _strips(operand: Operand, extent: int, kernel_: Contraction, tiles: int) -> Traffic:
-    """Loads of one operand, every strip of every tile along its rows once for each product."""
+def _rows_operand(kernel_: Contraction) -> Traffic:
+    """Loads of the rows' operand: every tile of columns brings the strips that it works through."""
+    counted = _strips(kernel_, kernel_.a, kernel_.tile.rows, kernel_.tile.row_pitch, kernel_.grid[0])
+    across, found = kernel_.grid[1], Traffic(0, 0, 0)
+    for tile, steps in enumerate(kernel_.lists):
+        found += Traffic(*(int(value) for value in counted[tile // across, list(steps)].sum(axis=0)))
+    return found
+
+
+def _columns_operand(kernel_: Contraction) -> Traffic:
+    """Loads of the columns' operand: once for every tile of rows."""
+    b, tile = kernel_.b, kernel_.tile
+    if isinstance(b, Blocks):
+        chunks = tile.columns * (tile.pitch // 16)
+        return Traffic(-(-chunks // LANES), chunks * 16, chunks // 2) * (b.stored * kernel_.grid[0])
+    counted = _strips(kernel_, b, tile.columns, tile.pitch, kernel_.grid[1])
+    return Traffic(*(int(value) for value in counted.sum(axis=(0, 1)))) * kernel_.grid[0]
+
+
+def _strips(kernel_: Contraction, operand: Operand, extent: int, pitch: int, tiles: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Requests, bytes and sectors by product and step, all tiles along the operand's rows: shape (products, steps, 3)."""
     kind, numbers = _coded(operand)
-    tile = kernel_.tile
-    counted = _count_strips(
-        kind,
-        numbers,
-        operand.element_bytes,
-        operand.piece_bytes,
-        extent,
-        tile.chunks,
-        tile.threads,
-        tiles,
-        kernel_.steps,
-        kernel_.products,
-    )
-    return Traffic(*(int(value) for value in counted))
+    sizes = operand.element_bytes, operand.piece_bytes
+    shape = extent, pitch // 16, kernel_.tile.threads, tiles, kernel_.steps, kernel_.products
+    counted: np.ndarray[Any, np.dtype[np.int64]] = _count_strips(kind, numbers, *sizes, *shape)
+    return counted
+
+
+def _lists(kernel_: Contraction) -> Traffic:
+    """Loads of which blocks are stored: each warp reads where its list begins and ends, and the number of every step."""
+    if not isinstance(kernel_.b, Blocks):
+        return Traffic(0, 0, 0)
+    blocks = kernel_.grid[0] * kernel_.grid[1] * kernel_.grid[2]
+    reads = (2 * blocks + kernel_.strips) * (kernel_.tile.threads // LANES)
+    return Traffic(reads, reads * LANES * 4, reads)
+
+
+def _positions(kernel_: Contraction) -> Traffic:
+    """Loads of which elements are kept: 16 lanes read a word each for every 16 rows and 64 bytes of the axis."""
+    if not kernel_.engine.skips:
+        return Traffic(0, 0, 0)
+    tile, (down, across, products) = kernel_.tile, kernel_.grid
+    tall, segments = tile.rows // tile.warp_rows // 16, kernel_.a.depth // 16
+    blocks_of = min(tile.rows // 16, -(-kernel_.a.rows // 16))  # of a tile that lies inside; the last one has what is left
+    inside = sum(min(blocks_of, -(-kernel_.a.rows // 16) - tile.rows // 16 * index) for index in range(down))
+    assert tall * 16 * tile.warp_rows == tile.rows, "a tile has whole pieces"
+    reached = min(segments, kernel_.steps * (tile.pitch // 64))
+    reads = inside * reached * tile.warp_columns * across * products
+    return Traffic(reads, reads * 64, reads * 2)
 
 
 @kernel
@@ -159,10 +191,10 @@ def _count_strips(
     tiles: int,
     steps: int,
     products: int,
-) -> tuple[int, int, int]:
+) -> np.ndarray[tuple[int, int, int], np.dtype[np.int64]]:
     """Requests, bytes and sectors; thread t brings chunks t, t + threads, ... of a strip, piece by piece."""
     sectors_of = np.empty(32, np.int64)
-    requests_, bytes_, sectors = 0, 0, 0
+    found = np.zeros((products, steps, 3), np.int64)
     in_chunk = 16 // element_bytes
     pieces = 1 if kind == _PACKED else 16 // piece_bytes
     in_piece = in_chunk // pieces
@@ -184,10 +216,10 @@ def _count_strips(
                                 sectors_of[active] = byte // 32
                                 active += 1
                         if active > 0:
-                            requests_ += 1
-                            bytes_ += active * piece_bytes
-                            sectors += distinct(sectors_of, active)
-    return requests_, bytes_, sectors
+                            found[product, step, 0] += 1
+                            found[product, step, 1] += active * piece_bytes
+                            found[product, step, 2] += distinct(sectors_of, active)
+    return found
 
 
 # --- the epilogue -------------------------------------------------------------------------------------------------
@@ -216,7 +248,8 @@ def _lanes_of_sums(kernel_: Contraction) -> np.ndarray[tuple[int, int, int], np.
 
 def _touched(kernel_: Contraction, touch: Touch, lanes: np.ndarray[tuple[int, int, int], np.dtype[np.int64]]) -> Traffic:
     tile, grid = kernel_.tile, np.asarray(kernel_.grid, np.int64)
-    strides = np.asarray([touch.product, touch.row, touch.column], np.int64)
+    across = (touch.column, touch.row) if kernel_.swapped else (touch.row, touch.column)
+    strides = np.asarray([touch.product, *across], np.int64)
     extents = np.asarray([tile.rows, tile.columns, kernel_.rows, kernel_.columns], np.int64)
     return Traffic(*(int(value) for value in _count_touched(lanes, grid, extents, strides, touch.element_bytes)))
 
@@ -254,22 +287,23 @@ def _count_touched(
 
 
 def _offsets(
-    tile: Tile, rows: np.ndarray[tuple[int], np.dtype[np.int64]], byte: np.ndarray[tuple[int], np.dtype[np.int64]]
+    tile: Tile, pitch: int, rows: np.ndarray[tuple[int], np.dtype[np.int64]], byte: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Where bytes of rows of a strip lie."""
-    rows_in_line, mask = (8 // tile.chunks, tile.chunks - 1) if tile.chunks < 8 else (1, 7)
+    chunks = pitch // 16
+    rows_in_line, mask = (8 // chunks, chunks - 1) if chunks < 8 else (1, 7)
     exchanged = rows // rows_in_line & mask if tile.swizzled else 0
-    return rows * tile.pitch + (byte // 16 ^ exchanged) * 16 + byte % 16
+    return rows * pitch + (byte // 16 ^ exchanged) * 16 + byte % 16
 
 
-def _put(tile: Tile, extent: int) -> tuple[int, int]:
+def _put(tile: Tile, extent: int, pitch: int) -> tuple[int, int]:
     """Requests and passes of storing one strip."""
     count = passes = 0
-    total = extent * tile.chunks
-    for first in range(0, total, LANES):
-        chunk = np.arange(first, min(first + LANES, total))
+    chunks = pitch // 16
+    for first in range(0, extent * chunks, LANES):
+        chunk = np.arange(first, min(first + LANES, extent * chunks))
         count += 1
-        passes += request_passes(_offsets(tile, chunk // tile.chunks, chunk % tile.chunks * 16) // 4, 4)
+        passes += request_passes(_offsets(tile, pitch, chunk // chunks, chunk % chunks * 16) // 4, 4)
     return count, passes
 
 
@@ -283,16 +317,21 @@ def _fragments(kernel_: Contraction) -> tuple[int, int]:
     for warp in range(tile.warp_rows * tile.warp_columns):
         down, across = divmod(warp, tile.warp_columns)
         parts = (
-            (down * (tile.rows // tile.warp_rows), tile.rows // tile.warp_rows, 0),
-            (across * (tile.columns // tile.warp_columns), tile.columns // tile.warp_columns, tile.rows * tile.pitch),
+            (down * (tile.rows // tile.warp_rows), tile.rows // tile.warp_rows, 0, tile.row_pitch),
+            (
+                across * (tile.columns // tile.warp_columns),
+                tile.columns // tile.warp_columns,
+                tile.rows * tile.row_pitch,
+                tile.pitch,
+            ),
         )
-        for side, (first, extent, start) in enumerate(parts):
+        for side, (first, extent, start, pitch) in enumerate(parts):
             inside = lane // 4 if tensor else lane // 8 if side == 0 else lane % 8
             pieces = range(0, extent, 8 if tensor or side else 4)
             for piece in pieces:
-                for byte in range(0, tile.pitch, segment):
+                for byte in range(0, pitch, segment):
                     for half in (0, 16) if tensor else (0,):
                         at = byte + half + 4 * (lane % 4) if tensor else np.full(LANES, byte)
                         count += 1
-                        passes += request_passes((start + _offsets(tile, first + piece + inside, at)) // 4, words)
+                        passes += request_passes((start + _offsets(tile, pitch, first + piece + inside, at)) // 4, words)
     return count, passes

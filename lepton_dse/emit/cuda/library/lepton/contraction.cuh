@@ -7,30 +7,41 @@
 //     chunk q of row r is stored at chunk q xor (r / (8 / c) mod c)      where a row has c chunks, c < 8
 //     chunk q of row r is stored at chunk q xor (r mod 8)                where it has eight
 //
-// The operands say where an element lies in global memory (`Matrix`, `Columns`, `Windows`, `Packed4`), the engine how a strip
-// is multiplied (`TensorCores`, `CudaCores`), the epilogue what becomes of a sum.
+// The operands say where an element lies in global memory (`Matrix`, `Columns`, `Windows`, `Packed4`, `Blocks`), the engine how a strip
+// is multiplied (`TensorCores`, `SparseTensorCores`, `CudaCores`), the epilogue what becomes of a sum.
 #pragma once
 
 #include "intrinsics.cuh"
 
 namespace lepton {
 
-// Rows, columns: extent of a block's tile. Warps: how they divide it. Pitch: bytes of the summed axis a step.
-// Stages: strips that shared memory holds. Async: whether strips are copied without passing through registers.
-template <int Rows, int Columns, int Pitch, int WarpRows, int WarpColumns, int Stages, bool Swizzled, bool Async>
-struct Tile {
-  static constexpr int rows = Rows, columns = Columns, pitch = Pitch, warp_rows = WarpRows, warp_columns = WarpColumns;
-  static constexpr int stages = Stages, threads = 32 * WarpRows * WarpColumns, chunks = Pitch / 16;
-  static constexpr bool async = Async;
-  static constexpr int stage_bytes = (Rows + Columns) * Pitch, shared_bytes = Stages * stage_bytes;
-  static_assert(!Async || Stages >= 2, "a copy that is under way needs a strip of its own");
+// Rows of one operand in shared memory, `Pitch` bytes of the summed axis each.
+template <int Pitch, bool Swizzled>
+struct Strip {
+  static constexpr int pitch = Pitch, chunks = Pitch / 16;
 
-  // Where byte `byte` of row `row` of a strip lies.
+  // Where byte `byte` of row `row` lies.
   LEPTON_DEVICE static uint32_t offset(int row, int byte) {
     constexpr int rows_in_line = chunks < 8 ? 8 / chunks : 1, mask = (chunks < 8 ? chunks : 8) - 1;
     const int chunk = byte / 16 ^ (Swizzled ? row / rows_in_line & mask : 0);
     return static_cast<uint32_t>(row * Pitch + chunk * 16 + byte % 16);
   }
+};
+
+// Rows, columns: extent of a block's tile. Warps: how they divide it. Pitch: bytes of the summed axis a step, and what of it is
+// stored of the rows' operand (half of it where zeros are left out). Stages: strips of both operands that shared memory holds.
+// Async: whether strips are copied without passing through registers.
+template <int Rows, int Columns, int Pitch, int WarpRows, int WarpColumns, int Stages, bool Swizzled, bool Async,
+          int LeftPitch = Pitch>
+struct Tile {
+  using Left = Strip<LeftPitch, Swizzled>;
+  using Right = Strip<Pitch, Swizzled>;
+  static constexpr int rows = Rows, columns = Columns, pitch = Pitch, warp_rows = WarpRows, warp_columns = WarpColumns;
+  static constexpr int stages = Stages, threads = 32 * WarpRows * WarpColumns;
+  static constexpr bool async = Async;
+  static constexpr int left_bytes = Rows * LeftPitch, stage_bytes = left_bytes + Columns * Pitch;
+  static constexpr int shared_bytes = Stages * stage_bytes;
+  static_assert(!Async || Stages >= 2, "a copy that is under way needs a strip of its own");
 };
 
 // --- operands -------------------------------------------------------------------------------------------------------
@@ -211,6 +222,50 @@ struct Packed4 {
   }
 };
 
+// Blocks of weights that are not all zero, one after another: `Rows` rows of `Pitch` bytes each. The k that is asked for counts
+// along the blocks, not along the summed axis.
+template <class T, int Rows, int Pitch>
+struct Blocks {
+  using Element = T;
+  static constexpr int depth = 1 << 30, elements = Pitch / static_cast<int>(sizeof(T));
+  static constexpr bool whole = true;
+  const T* start;
+
+  struct Place {
+    int row;
+  };
+  LEPTON_DEVICE Place place(int row, int) const { return {row % Rows}; }
+  LEPTON_DEVICE const T* source(const Place& place, int k, bool& active) const {
+    active = k < depth;
+    return start + (active ? (static_cast<int64_t>(k / elements) * Rows + place.row) * elements + k % elements : 0);
+  }
+  LEPTON_DEVICE Bytes16 fetch(const Place& place, int k) const { return fetch_pieces<16>(*this, place, k, 0); }
+};
+
+// --- steps along the summed axis ------------------------------------------------------------------------------------
+// How many a block takes; where along the axis the left operand's strip of a step lies, and where the right operand's.
+
+template <int Count>
+struct AllSteps {
+  LEPTON_DEVICE int count() const { return Count; }
+  LEPTON_DEVICE int left(int step) const { return step; }
+  LEPTON_DEVICE int right(int step) const { return step; }
+};
+
+// Those of the blocks of weights that are stored: the list of tile i stands from `starts[i]` up to `starts[i + 1]`.
+struct ListedSteps {
+  const int32_t* list;
+  int first, steps;
+
+  LEPTON_DEVICE ListedSteps(const int32_t* starts, const int32_t* list, int tile) : list(list) {
+    first = load(starts + tile, true, 0);
+    steps = load(starts + tile + 1, true, 0) - first;
+  }
+  LEPTON_DEVICE int count() const { return steps; }
+  LEPTON_DEVICE int left(int step) const { return load(list + first + step, true, 0); }
+  LEPTON_DEVICE int right(int step) const { return first + step; }
+};
+
 // --- engines --------------------------------------------------------------------------------------------------------
 
 // A warp multiplies 16 x 8 pieces on its tensor cores.
@@ -228,7 +283,7 @@ struct TensorCores {
     column = warp % Tile::warp_columns * (wide * 8) + lane / 4;
     quad = lane % 4;
   }
-  LEPTON_DEVICE void multiply_strip(const unsigned char* memory, uint32_t a, uint32_t b) {
+  LEPTON_DEVICE void multiply_strip(const unsigned char* memory, uint32_t a, uint32_t b, int) {
     LEPTON_UNROLL
     for (int byte = 0; byte < Tile::pitch; byte += 32) {
       uint32_t left[tall][4], right[wide][2];
@@ -237,12 +292,12 @@ struct TensorCores {
         LEPTON_UNROLL
         for (int word = 0; word < 4; ++word)
           left[i][word] = load_shared<uint32_t>(
-              memory, a + Tile::offset(row + 16 * i + 8 * (word % 2), byte + 16 * (word / 2) + 4 * quad));
+              memory, a + Tile::Left::offset(row + 16 * i + 8 * (word % 2), byte + 16 * (word / 2) + 4 * quad));
       LEPTON_UNROLL
       for (int j = 0; j < wide; ++j)
         LEPTON_UNROLL
         for (int word = 0; word < 2; ++word)
-          right[j][word] = load_shared<uint32_t>(memory, b + Tile::offset(column + 8 * j, byte + 16 * word + 4 * quad));
+          right[j][word] = load_shared<uint32_t>(memory, b + Tile::Right::offset(column + 8 * j, byte + 16 * word + 4 * quad));
       LEPTON_UNROLL
       for (int i = 0; i < tall; ++i)
         LEPTON_UNROLL
@@ -258,6 +313,48 @@ struct TensorCores {
         LEPTON_UNROLL
         for (int index = 0; index < 4; ++index)
           use(row + 16 * i + 8 * (index / 2), column - (threadIdx.x % 32) / 4 + 8 * j + 2 * quad + index % 2, sums[i][j][index]);
+  }
+};
+
+// The same where two of every four neighbours along the left operand's summed axis are zero and left out. `positions` says which
+// are kept, as `multiply_sparse` wants it: 16 words for each 16 rows and 64 bytes of the axis, the words of a row's blocks
+// side by side; `Blocks` and `Segments` count both in one product.
+template <class Kind, class Tile, int Blocks, int Segments>
+struct SparseTensorCores : TensorCores<Kind, Tile> {
+  using Base = TensorCores<Kind, Tile>;
+  using Base::column, Base::quad, Base::row, Base::sums, Base::tall, Base::wide;
+  const uint32_t* positions;
+  int block;
+
+  LEPTON_DEVICE SparseTensorCores(const uint32_t* positions, int first_row, int product)
+      : positions(positions + static_cast<int64_t>(product) * Blocks * Segments * 16),
+        block((first_row + row - static_cast<int>(threadIdx.x) % 32 / 4) / 16) {}
+
+  LEPTON_DEVICE void multiply_strip(const unsigned char* memory, uint32_t a, uint32_t b, int step) {
+    LEPTON_UNROLL
+    for (int byte = 0; byte < Tile::pitch; byte += 64) {
+      const int segment = step * (Tile::pitch / 64) + byte / 64;
+      uint32_t left[tall][4], right[wide][4], kept[tall];
+      LEPTON_UNROLL
+      for (int i = 0; i < tall; ++i) {
+        const bool active = quad < 2 && block + i < Blocks && segment < Segments;
+        const int place = ((block + i) * Segments + segment) * 16 + (column % 8) * 2 + quad;
+        kept[i] = load(positions + (active ? place : 0), active, 0u);
+        LEPTON_UNROLL
+        for (int word = 0; word < 4; ++word)
+          left[i][word] = load_shared<uint32_t>(
+              memory, a + Tile::Left::offset(row + 16 * i + 8 * (word % 2), byte / 2 + 16 * (word / 2) + 4 * quad));
+      }
+      LEPTON_UNROLL
+      for (int j = 0; j < wide; ++j)
+        LEPTON_UNROLL
+        for (int word = 0; word < 4; ++word)
+          right[j][word] = load_shared<uint32_t>(memory, b + Tile::Right::offset(column + 8 * j, byte + 16 * word + 4 * quad));
+      LEPTON_UNROLL
+      for (int i = 0; i < tall; ++i)
+        LEPTON_UNROLL
+        for (int j = 0; j < wide; ++j) multiply_sparse(Kind(), sums[i][j], left[i], right[j], kept[i]);
+    }
   }
 };
 
@@ -293,14 +390,14 @@ struct CudaCores {
     row = warp / Tile::warp_columns * (tall * 4) + lane / 8;
     column = warp % Tile::warp_columns * (wide * 8) + lane % 8;
   }
-  LEPTON_DEVICE void multiply_strip(const unsigned char* memory, uint32_t a, uint32_t b) {
+  LEPTON_DEVICE void multiply_strip(const unsigned char* memory, uint32_t a, uint32_t b, int) {
     LEPTON_UNROLL
     for (int byte = 0; byte < Tile::pitch; byte += 16) {
       Bytes16 left[tall], right[wide];
       LEPTON_UNROLL
-      for (int i = 0; i < tall; ++i) left[i] = load_shared<Bytes16>(memory, a + Tile::offset(row + 4 * i, byte));
+      for (int i = 0; i < tall; ++i) left[i] = load_shared<Bytes16>(memory, a + Tile::Left::offset(row + 4 * i, byte));
       LEPTON_UNROLL
-      for (int j = 0; j < wide; ++j) right[j] = load_shared<Bytes16>(memory, b + Tile::offset(column + 8 * j, byte));
+      for (int j = 0; j < wide; ++j) right[j] = load_shared<Bytes16>(memory, b + Tile::Right::offset(column + 8 * j, byte));
       LEPTON_UNROLL
       for (int i = 0; i < tall; ++i)
         LEPTON_UNROLL
@@ -319,32 +416,29 @@ struct CudaCores {
 // --- a block's work -------------------------------------------------------------------------------------------------
 
 // The part of a strip that a thread brings: chunks threadIdx.x, threadIdx.x + threads, ... in row-major order.
-template <class Operand, int Rows, class Tile>
+template <class Operand, int Rows, class Strip, int Threads>
 struct Carrier {
-  static constexpr int total = Rows * Tile::chunks, count = (total + Tile::threads - 1) / Tile::threads;
-  static constexpr int elements = 16 / sizeof(typename Operand::Element);
+  static constexpr int total = Rows * Strip::chunks, count = (total + Threads - 1) / Threads;
+  static constexpr int elements = 16 / static_cast<int>(sizeof(typename Operand::Element));
   const Operand& operand;
   typename Operand::Place places[count];
   Bytes16 held[count];
 
   LEPTON_DEVICE Carrier(const Operand& operand, int first_row, int product) : operand(operand) {
     LEPTON_UNROLL
-    for (int index = 0; index < count; ++index) places[index] = operand.place(first_row + chunk(index) / Tile::chunks, product);
+    for (int index = 0; index < count; ++index) places[index] = operand.place(first_row + chunk(index) / Strip::chunks, product);
   }
-  LEPTON_DEVICE static int chunk(int index) { return static_cast<int>(threadIdx.x) + index * Tile::threads; }
+  LEPTON_DEVICE static int chunk(int index) { return static_cast<int>(threadIdx.x) + index * Threads; }
   LEPTON_DEVICE static uint32_t offset(int index) {
-    return Tile::offset(chunk(index) / Tile::chunks, chunk(index) % Tile::chunks * 16);
-  }
-  LEPTON_DEVICE static int element(int index, int step) {
-    return step * (Tile::chunks * elements) + chunk(index) % Tile::chunks * elements;
+    return Strip::offset(chunk(index) / Strip::chunks, chunk(index) % Strip::chunks * 16);
   }
   // Chunks beyond the strip are fetched inactive: their element is put outside the summed axis.
-  LEPTON_DEVICE static int element_or_outside(int index, int step) {
-    return chunk(index) < total ? element(index, step) : Operand::depth;
+  LEPTON_DEVICE static int element(int index, int step) {
+    return chunk(index) < total ? (step * Strip::chunks + chunk(index) % Strip::chunks) * elements : Operand::depth;
   }
   LEPTON_DEVICE void fetch(int step) {
     LEPTON_UNROLL
-    for (int index = 0; index < count; ++index) held[index] = operand.fetch(places[index], element_or_outside(index, step));
+    for (int index = 0; index < count; ++index) held[index] = operand.fetch(places[index], element(index, step));
   }
   LEPTON_DEVICE void put(unsigned char* memory, uint32_t start) const {
     LEPTON_UNROLL
@@ -354,59 +448,59 @@ struct Carrier {
     LEPTON_UNROLL
     for (int index = 0; index < count; ++index) {
       bool readable;
-      const auto* pointer = operand.source(places[index], element_or_outside(index, step), readable);
+      const auto* pointer = operand.source(places[index], element(index, step), readable);
       copy_async(memory, start + offset(index), pointer, readable, chunk(index) < total);
     }
   }
 };
 
 // The block's tile: `epilogue(product, row, column, sum, inside)` for every element of it.
-template <class Tile, class Engine, int Rows, int Columns, class A, class B, class Epilogue>
-LEPTON_DEVICE void contract(unsigned char* memory, const A& a, const B& b, const Epilogue& epilogue) {
-  constexpr int depth = A::depth > B::depth ? A::depth : B::depth;
-  constexpr int elements = Tile::pitch / static_cast<int>(sizeof(typename A::Element));
-  constexpr int steps = (depth + elements - 1) / elements;
-  constexpr uint32_t of_b = Tile::rows * Tile::pitch, stage = Tile::stage_bytes;
+template <class Tile, int Rows, int Columns, class Engine, class Steps, class A, class B, class Epilogue>
+LEPTON_DEVICE void contract(unsigned char* memory, Engine engine, const Steps& steps, const A& a, const B& b,
+                            const Epilogue& epilogue) {
+  constexpr uint32_t of_b = Tile::left_bytes, stage = Tile::stage_bytes;
   const int first_row = blockIdx.x * Tile::rows, first_column = blockIdx.y * Tile::columns, product = blockIdx.z;
-  Carrier<A, Tile::rows, Tile> left(a, first_row, product);
-  Carrier<B, Tile::columns, Tile> right(b, first_column, product);
-  Engine engine;
+  Carrier<A, Tile::rows, typename Tile::Left, Tile::threads> left(a, first_row, product);
+  Carrier<B, Tile::columns, typename Tile::Right, Tile::threads> right(b, first_column, product);
+  const int count = steps.count();
 
   if constexpr (Tile::async) {
     static_assert(A::whole && B::whole, "an asynchronous copy moves whole chunks");
     LEPTON_UNROLL
     for (int step = 0; step < Tile::stages - 1; ++step) {
-      if (step < steps) {
-        left.copy(memory, step * stage, step);
-        right.copy(memory, step * stage + of_b, step);
+      if (step < count) {
+        left.copy(memory, step * stage, steps.left(step));
+        right.copy(memory, step * stage + of_b, steps.right(step));
       }
       commit_copies();
     }
-    for (int step = 0; step < steps; ++step) {
+    for (int step = 0; step < count; ++step) {
       await_copies<Tile::stages - 2>();
       __syncthreads();  // the strip is there for all, and all have left the one that is overwritten next
       const int next = step + Tile::stages - 1;
-      if (next < steps) {
-        left.copy(memory, next % Tile::stages * stage, next);
-        right.copy(memory, next % Tile::stages * stage + of_b, next);
+      if (next < count) {
+        left.copy(memory, next % Tile::stages * stage, steps.left(next));
+        right.copy(memory, next % Tile::stages * stage + of_b, steps.right(next));
       }
       commit_copies();
-      engine.multiply_strip(memory, step % Tile::stages * stage, step % Tile::stages * stage + of_b);
+      engine.multiply_strip(memory, step % Tile::stages * stage, step % Tile::stages * stage + of_b, step);
     }
     await_copies<0>();
   } else {
-    left.fetch(0);
-    right.fetch(0);
-    left.put(memory, 0);
-    right.put(memory, of_b);
-    __syncthreads();  // the first strip is there for all
-    for (int step = 0; step < steps; ++step) {
-      const bool more = step + 1 < steps;
+    if (count > 0) {
+      left.fetch(steps.left(0));
+      right.fetch(steps.right(0));
+      left.put(memory, 0);
+      right.put(memory, of_b);
+      __syncthreads();  // the first strip is there for all
+    }
+    for (int step = 0; step < count; ++step) {
+      const bool more = step + 1 < count;
       if (more) {
-        left.fetch(step + 1);
-        right.fetch(step + 1);
+        left.fetch(steps.left(step + 1));
+        right.fetch(steps.right(step + 1));
       }
-      engine.multiply_strip(memory, step % Tile::stages * stage, step % Tile::stages * stage + of_b);
+      engine.multiply_strip(memory, step % Tile::stages * stage, step % Tile::stages * stage + of_b, step);
       if (more) {
         if constexpr (Tile::stages == 1) __syncthreads();  // all have left the strip that is overwritten
         left.put(memory, (step + 1) % Tile::stages * stage);
@@ -415,7 +509,7 @@ LEPTON_DEVICE void contract(unsigned char* memory, const A& a, const B& b, const
       }
     }
   }
-  engine.each([&](int row, int column, typename Engine::Sum sum) {
+  engine.each([&](int row, int column, auto sum) {
     const int global_row = first_row + row, global_column = first_column + column;
     epilogue(product, global_row, global_column, sum, global_row < Rows && global_column < Columns);
   });

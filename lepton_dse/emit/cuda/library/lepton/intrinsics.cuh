@@ -257,6 +257,24 @@ LEPTON_DEVICE void multiply(BFloat16, float (&d)[4], const uint32_t (&a)[4], con
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+// The same with every other half of A's four left out: A (16, 32) keeps two of every four neighbours of a row, B (32, 8) has 64
+// bytes a column. Lane 4 g + t holds the kept of A as above, and B's words at bytes 4 t, 16 + 4 t, 32 + 4 t and 48 + 4 t of column
+// g. Lanes 4 g and 4 g + 1 say which are kept, in 4 bits for each four: of the first and the second 16 elements, row g in the
+// low and row g + 8 in the high half (PTX ISA, matrix fragments for sparse mma.m16n8k32 with f16 and bf16, selector 0).
+LEPTON_DEVICE void multiply_sparse(Half, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], uint32_t kept) {
+  asm volatile(
+      "mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9,%10,%11}, "
+      "{%0,%1,%2,%3}, %12, 0x0;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]), "r"(kept));
+}
+LEPTON_DEVICE void multiply_sparse(BFloat16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], uint32_t kept) {
+  asm volatile(
+      "mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9,%10,%11}, "
+      "{%0,%1,%2,%3}, %12, 0x0;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]), "r"(kept));
+}
 template <class T>
 LEPTON_DEVICE T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
@@ -315,7 +333,52 @@ void multiply(Sum (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Wide 
   std::memcpy(d, warp.result[lane], 16);
 }
 
+// Every kept element multiplies the element of B that its position says.
+template <class Element>
+void multiply_sparse(
+    float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], uint32_t kept, float (*wide)(Element), int line) {
+  Machine& machine = Machine::instance();
+  Warp& warp = machine.warp();
+  const int lane = machine.lane_number();
+  std::memcpy(warp.brought[lane], a, 16);
+  std::memcpy(warp.brought[lane] + 4, b, 16);
+  std::memcpy(warp.brought[lane] + 8, d, 16);
+  warp.brought[lane][12] = kept;
+  machine.meet(line, [wide](Warp& all) {
+    const auto half_of = [&](int from, int word, int index) {
+      Element element;
+      element.bits = static_cast<uint16_t>(all.brought[from][word] >> 16 * index);
+      return wide(element);
+    };
+    for (int each = 0; each < warp_size; ++each)
+      for (int index = 0; index < 4; ++index) {
+        const int row = each / 4 + 8 * (index / 2), column = 2 * (each % 4) + index % 2;
+        float sum;
+        std::memcpy(&sum, &all.brought[each][8 + index], 4);
+        for (int k = 0; k < 16; ++k) {  // of the kept elements of a row
+          const int holder = row % 8 * 4 + k % 8 / 2;
+          const float left = half_of(holder, row / 8 + 2 * (k / 8), k % 2);
+          const uint32_t positions = all.brought[row % 8 * 4 + k / 8][12] >> 16 * (row / 8);
+          const int place = k / 2 * 4 + static_cast<int>(positions >> 2 * (k % 8) & 3u);
+          const int beside = column * 4 + place % 8 / 2;
+          sum += left * half_of(beside, 4 + place / 8, place % 2);
+        }
+        std::memcpy(&all.result[each][index], &sum, 4);
+      }
+  });
+  std::memcpy(d, warp.result[lane], 16);
+}
+
 }  // namespace host
+
+inline void multiply_sparse(
+    Half, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], uint32_t kept, int line = __builtin_LINE()) {
+  host::multiply_sparse<half>(d, a, b, kept, +[](half value) { return to_float(value); }, line);
+}
+inline void multiply_sparse(
+    BFloat16, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[4], uint32_t kept, int line = __builtin_LINE()) {
+  host::multiply_sparse<bfloat16>(d, a, b, kept, +[](bfloat16 value) { return to_float(value); }, line);
+}
 
 inline void multiply(Int8, int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], int line = __builtin_LINE()) {
   host::multiply<int8_t, int16_t, int32_t, 32>(d, a, b, +[](int8_t value) { return static_cast<int16_t>(value); }, line);
