@@ -18,6 +18,7 @@ from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.gpu import planned_program
 from lepton_dse.schedule.layers import Chain, stream_chain
 from lepton_dse.schedule.stream import foldings_of, stream_schedule
+from lepton_dse.sim.gpu.machine import limits_of
 from lepton_dse.sim.stream import stall_case
 from lepton_dse.targets import FpgaTarget, GpuTarget
 from lepton_dse.verify.artefact import Verifier, VerifyOptions, open_artefact
@@ -120,7 +121,7 @@ def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
     graph, target = planned.lowered, planned.target
     x = data.x if data is not None else planned.bundle.samples
     if isinstance(target, GpuTarget):
-        program = planned_program(graph, planned.plan, target.compute_capability.value)
+        program = planned_program(graph, planned.plan, target.compute_capability.value, limits_of(target))
         return EmitRequest(planned.plan, graph, make_vectors(graph, x), gpu=program)
     if not isinstance(target, FpgaTarget):
         return EmitRequest(planned.plan, graph, make_vectors(graph, x))

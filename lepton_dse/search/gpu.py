@@ -40,7 +40,7 @@ from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets import AnyTarget, GpuTarget
 from lepton_dse.targets.gpu import SparseCores
 
-__all__ = ["COST_MODEL", "gpu_cost", "product_of"]
+__all__ = ["COST_MODEL", "Device", "device_of", "gpu_cost", "product_of"]
 
 LAUNCH = "launch"
 _SPECIAL = {"Softmax": 2.0, "Sigmoid": 2.0, "Tanh": 2.0, "LocalResponseNorm": 2.0}
@@ -51,7 +51,7 @@ _UNSTRUCTURED = ("float32", "float16")
 
 
 @dataclass(frozen=True)
-class _Device:
+class Device:
     """Everything about the device and the formats that pricing an operation needs."""
 
     target: GpuTarget
@@ -105,7 +105,7 @@ def gpu_cost(graph: Graph, target: AnyTarget, precision: Precision, batch: int) 
     if not isinstance(target, GpuTarget):
         raise LeptonError(f"{target.name} is no GPU", fix="cost it with the model of its own family")
     graph = graph.with_batch(batch)
-    device, known = _device(target, precision)
+    device, known = device_of(target, precision)
     absorbed = absorbed_ops(graph)
     seen: dict[object, _Price] = {}
     costs, candidates = [], 0
@@ -178,7 +178,7 @@ def product_of(graph: Graph, op: Op, precision: Precision, bits: tuple[float, fl
     )
 
 
-def _device(target: GpuTarget, precision: Precision) -> tuple[_Device, bool]:
+def device_of(target: GpuTarget, precision: Precision) -> tuple[Device, bool]:
     """The device as kernels in some formats see it, and whether it has arithmetic for them."""
     machine = machine_of(target, precision)
     known = machine is not None
@@ -195,7 +195,7 @@ def _device(target: GpuTarget, precision: Precision) -> tuple[_Device, bool]:
     weight_bits = float(max(4, precision.weights.bits)) if widened else bits
     constants = constants_of(target.constants(precision))
     sparse = target.sparse_cores(precision)
-    return _Device(target, machine, constants, precision, (bits, weight_bits), sparse), known
+    return Device(target, machine, constants, precision, (bits, weight_bits), sparse), known
 
 
 def _shape_key(graph: Graph, op: Op) -> object:
@@ -206,7 +206,7 @@ def _shape_key(graph: Graph, op: Op) -> object:
     return op.attributes, operands, len(set(op.inputs))
 
 
-def _price(graph: Graph, op: Op, device: _Device, zeros: Zeros | None) -> _Price:
+def _price(graph: Graph, op: Op, device: Device, zeros: Zeros | None) -> _Price:
     nest = graph.nest(op)
     if nest.write is None:
         return _FREE
@@ -231,7 +231,7 @@ def _is_plain_product(op: Op) -> bool:
     return set(moves) == {1} and not any((*window.pads_begin, *window.pads_end))
 
 
-def _product_price(problem: Product, device: _Device) -> _Price:
+def _product_price(problem: Product, device: Device) -> _Price:
     table = tiles(generation(device.target.compute_capability.value))
     choice = cheapest(problem, table, np.array(SPLITS, np.float64), device.machine, device.constants)
     times = dict(zip(PARTS, (choice.arithmetic, choice.port, choice.l2, choice.memory, choice.latency), strict=True))
@@ -247,7 +247,7 @@ def _product_price(problem: Product, device: _Device) -> _Price:
     )
 
 
-def _two_of_four_price(problem: Product, device: _Device, mode: SparseCores) -> _Price:
+def _two_of_four_price(problem: Product, device: Device, mode: SparseCores) -> _Price:
     """The cheapest tiled kernel of the sparse mode; what it multiplies is half, at the dense peak."""
     fewer, faster = two_of_four(problem, device.machine, mode.rate.value, mode.reached.value)
     tiled = device.constants._replace(gemv_rows=0.0)
@@ -256,14 +256,14 @@ def _two_of_four_price(problem: Product, device: _Device, mode: SparseCores) -> 
     return replace(price, arithmetic=half, skips=True)
 
 
-def _unstructured_price(problem: Product, density: float, device: _Device) -> _Price:
+def _unstructured_price(problem: Product, density: float, device: Device) -> _Price:
     time, arithmetic, memory, moved = unstructured_time(problem, density, device.machine, device.constants)
     bound_by = _bound_by({"arithmetic": arithmetic, "memory": memory}, time, device)
     ideal = problem.m * problem.n * problem.k * problem.products * density / device.machine.mac_per_s
     return _Price(time, ideal, bound_by, moved, moved, Mapping(order=("n", "k", "m")), 1, skips=True)
 
 
-def _bound_by(times: dict[str, float], total: float, device: _Device) -> str:
+def _bound_by(times: dict[str, float], total: float, device: Device) -> str:
     slowest = max(times, key=times.__getitem__)
     return _named(slowest, device.target) if times[slowest] > total / 2 else LAUNCH
 
@@ -282,7 +282,7 @@ def _mapping(choice: Choice, problem: Product, table: np.ndarray[tuple[int, int]
     return Mapping(spatial=tuple(spatial), tiles=sizes, order=("m", "n", "k"))
 
 
-def _streaming_price(graph: Graph, op: Op, iterations: int, device: _Device) -> _Price:
+def _streaming_price(graph: Graph, op: Op, iterations: int, device: Device) -> _Price:
     elements = max(graph.tensors[name].elements for name in (*op.inputs, op.output))
     moved = compulsory_bytes(graph, op, device.precision)
     if isinstance(op.attributes, ops.Softmax):
@@ -305,7 +305,7 @@ def _named(part: str, target: GpuTarget) -> str:
     return target.levels[max(0, len(target.levels) - 2)].name if part == "l2" else part
 
 
-def _op_cost(graph: Graph, op: Op, price: _Price, device: _Device, zeros: Zeros | None) -> OpCost:
+def _op_cost(graph: Graph, op: Op, price: _Price, device: Device, zeros: Zeros | None) -> OpCost:
     macs = graph.nest(op).macs
     levels = device.target.levels
     traffic = {level.name: price.inner_bytes for level in levels[:-1]} | {levels[-1].name: price.memory_bytes}

@@ -31,7 +31,7 @@ from lepton_dse.sim.gpu.gemm import (
     product_time,
 )
 from lepton_dse.sim.gpu.machine import constants_of, machine_of
-from lepton_dse.sim.gpu.occupancy import occupancy
+from lepton_dse.schedule.gpu.occupancy import occupancy
 from lepton_dse.sim.gpu.raster import operand_bytes, raster_bytes
 from lepton_dse.sim.gpu.sparsity import two_of_four, unstructured_time
 from lepton_dse.sim.gpu.streaming import (
@@ -171,7 +171,7 @@ def test_a_product_by_hand() -> None:
     """Four multiprocessors, one product and one byte a second each; 6 CTAs of 16 x 16, two of them on the busiest."""
     problem = product(32, 48, 64)  # one step of 64 elements of 16 bits
     time, arithmetic, port, l2, memory, latency, memory_bytes, l2_bytes = product_time(
-        problem, Tile(16, 16, 128, 32), 1.0, 2.0, 1.0, ONES, PLAIN
+        problem, Tile(16, 16, 128, 32, 0), 1.0, 2.0, 1.0, ONES, PLAIN
     )
     assert arithmetic == 2 * 16 * 16 * 64  # the busiest of four, at one a second
     assert port == 2 * (16 + 16) * 128
@@ -196,7 +196,7 @@ def test_a_product_by_hand() -> None:
 def test_clock_regimes_by_hand(rate: float, k: int, seconds: float) -> None:
     constants = PLAIN._replace(boost_share=0.5, sustained_share=0.25, boost_s=100.0)
     machine = ONES._replace(mac_per_s=4 * rate)
-    assert product_time(product(16, 16, k), Tile(16, 16, 128, 32), 1.0, 2.0, 1.0, machine, constants)[1] == seconds
+    assert product_time(product(16, 16, k), Tile(16, 16, 128, 32, 0), 1.0, 2.0, 1.0, machine, constants)[1] == seconds
 
 
 def test_a_gemv_by_hand() -> None:
@@ -217,7 +217,7 @@ def test_the_choice_is_the_least_of_the_whole_list(m: int, n: int, k: int, name:
     choice = cheapest(problem, table, SPLIT_TABLE, machine, constants)
     best = gemv_time(problem, machine, constants)[0] if min(m, n) <= constants.gemv_rows else math.inf
     for row in table:
-        tile = Tile(*row)
+        tile = Tile(*row, 0.0)
         for stages in (2.0, 3.0, 4.0, 5.0):
             step = (tile.rows + tile.columns) * 128.0
             held = occupancy(

@@ -67,7 +67,8 @@ def write_contraction(out: Writer, identifier: str, kernel: Kernel, graph: Lower
         out.line(f"using Engine = lepton::{_KINDS[work.engine]}, Tile{extents}>;")
         with out.block("struct Epilogue {", "};"):
             _epilogue(out, kernel, work, graph, places)
-    with out.block(f"LEPTON_KERNEL({work.tile.threads}) {identifier}(const unsigned char* constants, unsigned char* arena) {{"):
+    bounds = f"{work.tile.threads}, {kernel.resident}" if kernel.resident else str(work.tile.threads)
+    with out.block(f"LEPTON_KERNEL({bounds}) {identifier}(const unsigned char* constants, unsigned char* arena) {{"):
         out.line(f"using Parts = {identifier}_parts;")
         out.line(f"LEPTON_SHARED(memory, {work.tile.shared_bytes});")
         owners = (kernel.operands[x].buffer.owner, weights)

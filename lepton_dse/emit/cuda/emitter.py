@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 
@@ -57,7 +58,7 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
         "CMakeLists.txt": _CMAKE,
         "model.py": _loader(program),
         "README.md": _readme(request, program, placed),
-        DEVICE_FILE: json.dumps({"compute_capability": program.capability}) + "\n",
+        DEVICE_FILE: _device(program),
     }
     encoded = {name: text.encode() for name, text in texts.items()}
     encoded |= library()
@@ -71,6 +72,12 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
 
 
 EMITTER = Emitter("cuda", ("gpu",), emit)
+
+
+def _device(program: GpuProgram) -> str:
+    """What the kernels were written for."""
+    limits = {} if program.limits is None else {"multiprocessor": asdict(program.limits)}
+    return json.dumps({"compute_capability": program.capability, **limits}, indent=1) + "\n"
 
 
 def kernel_identifiers(program: GpuProgram) -> list[str]:

@@ -9,11 +9,13 @@ from lepton_dse.schedule.gpu.kernels import ELEMENT_THREADS, ROW_THREADS, Buffer
 from lepton_dse.schedule.gpu.operands import Blocks, Columns, Matrix, Operand, Packed4, Windows
 from lepton_dse.schedule.gpu.products import Problem
 from lepton_dse.schedule.gpu.program import Choose, GpuProgram, epilogue_operands, gpu_program, planned_program
+from lepton_dse.schedule.gpu.registers import REGISTER_BAND, Limits, estimated_registers, resident_blocks
 from lepton_dse.schedule.gpu.tile import STATIC_SHARED_BYTES, Tile
 
 __all__ = [
     "ELEMENT_THREADS",
     "GPU_ALIGNMENT",
+    "REGISTER_BAND",
     "ROW_THREADS",
     "STATIC_SHARED_BYTES",
     "Blocks",
@@ -25,6 +27,7 @@ __all__ = [
     "Engine",
     "GpuProgram",
     "Kernel",
+    "Limits",
     "Matrix",
     "Nest",
     "Operand",
@@ -40,7 +43,9 @@ __all__ = [
     "default_tile",
     "engine_for",
     "epilogue_operands",
+    "estimated_registers",
     "gpu_program",
     "planned_program",
+    "resident_blocks",
     "tiles_of",
 ]

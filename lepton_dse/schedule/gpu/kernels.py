@@ -175,6 +175,10 @@ class Kernel:
     work : Contraction or Nest
     reordered : str
         The tensor whose layout the kernel changes; empty otherwise.
+    registers : int
+        Estimated, of a thread of a contraction; 0 where the compiler is free.
+    resident : int
+        Blocks that a multiprocessor is to hold at once; 0 where the device is not known.
     """
 
     name: str
@@ -183,6 +187,8 @@ class Kernel:
     result: Buffer
     work: Contraction | Nest
     reordered: str = ""
+    registers: int = 0
+    resident: int = 0
 
     @property
     def threads(self) -> int:

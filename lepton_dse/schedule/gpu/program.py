@@ -30,6 +30,7 @@ from lepton_dse.schedule.gpu.kernels import Buffer, Kernel, Source
 from lepton_dse.schedule.gpu.layout import Layout, layouts
 from lepton_dse.schedule.gpu.nests import ROWS, copy_nest, is_pointwise, nest_of
 from lepton_dse.schedule.gpu.products import Problem, blocked, packed, problem_of, skipping, touch_of
+from lepton_dse.schedule.gpu.registers import Limits, estimated_registers, resident_blocks
 from lepton_dse.schedule.gpu.tile import Tile
 
 __all__ = ["Choose", "GpuProgram", "epilogue_operands", "gpu_program", "planned_program"]
@@ -54,6 +55,8 @@ class GpuProgram:
         Row-major.
     capability : float
         Compute capability that the kernels are for.
+    limits : Limits or None
+        What one multiprocessor holds, where it is known.
     """
 
     graph: LoweredGraph
@@ -63,9 +66,10 @@ class GpuProgram:
     constants: dict[str, NDArray[np.generic]]
     inputs: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
+    limits: Limits | None = None
 
 
-def gpu_program(graph: LoweredGraph, capability: float, choose: Choose | None = None) -> GpuProgram:
+def gpu_program(graph: LoweredGraph, capability: float, choose: Choose | None = None, limits: Limits | None = None) -> GpuProgram:
     """The kernels of a lowered graph.
 
     Parameters
@@ -75,22 +79,24 @@ def gpu_program(graph: LoweredGraph, capability: float, choose: Choose | None = 
         Compute capability of the device.
     choose : callable, optional
         Gives the tile of each contraction; a tile that fits well enough by default.
+    limits : Limits, optional
+        What one multiprocessor holds; kernels are then compiled for the blocks that it is to hold at once.
 
     Raises
     ------
     LeptonError
         If a tile is no kernel for its operation or the device, or a tensor has no elements.
     """
-    return _Builder(graph, capability, choose).run()
+    return _Builder(graph, capability, choose, limits).run()
 
 
-def planned_program(graph: LoweredGraph, plan: Plan, capability: float) -> GpuProgram:
+def planned_program(graph: LoweredGraph, plan: Plan, capability: float, limits: Limits | None = None) -> GpuProgram:
     """The kernels of a plan: its tiles, and one that fits well enough where it names none."""
 
     def choose(op: Op, problem: Problem, engine: Engine) -> Tile:
         return Tile.from_mapping(plan.op(op.name).mapping) or default_tile(problem, engine, capability)
 
-    return gpu_program(graph, capability, choose)
+    return gpu_program(graph, capability, choose, limits)
 
 
 def epilogue_operands(kernel: Kernel) -> list[tuple[Op, int]]:
@@ -116,8 +122,8 @@ class _Draft:
 
 
 class _Builder:
-    def __init__(self, graph: LoweredGraph, capability: float, choose: Choose | None) -> None:
-        self.graph, self.capability, self.choose = graph, capability, choose
+    def __init__(self, graph: LoweredGraph, capability: float, choose: Choose | None, limits: Limits | None) -> None:
+        self.graph, self.capability, self.choose, self.limits = graph, capability, choose, limits
         self.layouts = layouts(graph)
         self.sources: dict[str, Source] = {}
         self.drafts: list[_Draft] = []
@@ -143,7 +149,7 @@ class _Builder:
             for name, source in kernel.operands.items():
                 if source.buffer.owner in graph.constants and name != replaced:
                     self.constants.setdefault(source.buffer.owner, self.stored(source.buffer.owner))
-        return GpuProgram(graph, self.capability, kernels, buffers, self.constants, inputs, tuple(outputs))
+        return GpuProgram(graph, self.capability, kernels, buffers, self.constants, inputs, tuple(outputs), self.limits)
 
     def buffer(self, tensor: Tensor) -> Buffer:
         return Buffer(tensor, self.layouts[tensor.name], tensor.name)
@@ -330,4 +336,10 @@ class _Builder:
         work = Contraction(problem.a, b, problem.products, engine, tile, tuple(draft.touches), problem.swapped)
         for violation in work.violations(self.capability):
             raise LeptonError(str(violation), where=head.name)
-        return Kernel(head.name, tuple(draft.ops), draft.operands, result, work)
+        registers = estimated_registers(work, self.capability)
+        resident = 0 if self.limits is None else resident_blocks(work, registers, self.limits)
+        if self.limits is not None and not resident:
+            raise LeptonError(
+                f"no block of {tile.threads} threads and {tile.shared_bytes} bytes fits", where=head.name, fix="a smaller tile"
+            )
+        return Kernel(head.name, tuple(draft.ops), draft.operands, result, work, registers=registers, resident=resident)

@@ -4,7 +4,7 @@ Symbols (bytes, seconds and counts as float64; extents up to 2^53 are exact)
 ---------------------------------------------------------------------------
 =============  ===========================================================================================================
 m, n, k, b     rows, columns, summed length and number of products; operands are A (m, k), B (k, n) and C (m, n)
-tm, tn, tk     tile of a CTA; ``tk`` is 128 bytes of the wider operand
+tm, tn, tk     tile of a CTA; ``tk`` is 128 bytes of the wider operand where the tile names none
 s              split of the summed axis over CTAs; each step of a CTA sums ``tk`` products
 mt, nt, kt     ``ceil(m / tm), ceil(n / tn), ceil(ceil(k / tk) / s)``
 N              CTAs: ``b mt nt s``
@@ -48,7 +48,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lepton_dse.jit import kernel
-from lepton_dse.sim.gpu.occupancy import occupancy
+from lepton_dse.schedule.gpu.occupancy import occupancy
 from lepton_dse.sim.gpu.raster import operand_bytes
 
 __all__ = [
@@ -157,12 +157,14 @@ class Product(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One declared tile: rows and columns of a CTA, its threads and the registers of each."""
+    """One tile: rows and columns of a CTA, its threads and the registers of each."""
 
     rows: float
     columns: float
     threads: float
     registers: float
+    depth: float
+    """Elements of the summed axis in a step; 0 for 128 bytes of the wider operand."""
 
 
 class Choice(NamedTuple):
@@ -196,7 +198,7 @@ def _work_time(work: float, boost: float, sustained: float, boost_s: float) -> f
 @kernel
 def _counts(problem: Product, tile: Tile, split: float) -> tuple[float, float, float, float]:
     """Tiles along m and n, steps of a CTA, and the summed length of a step."""
-    depth = _STEP_BITS / max(problem.a_bits, problem.b_bits)
+    depth = tile.depth if tile.depth > 0.0 else _STEP_BITS / max(problem.a_bits, problem.b_bits)
     steps = np.ceil(np.ceil(problem.k / depth) / split)
     return np.ceil(problem.m / tile.rows), np.ceil(problem.n / tile.columns), steps, depth
 
@@ -347,7 +349,7 @@ def cheapest(
         resident = moved * (1.0 - problem.resident)
         best = Choice(time, -1, 1.0, 1.0, 1.0, machine.sm_count, arithmetic, 0.0, l2, memory, latency, resident, moved, 0)
     for index in range(tiles.shape[0]):
-        tile = Tile(tiles[index, 0], tiles[index, 1], tiles[index, 2], tiles[index, 3])
+        tile = Tile(tiles[index, 0], tiles[index, 1], tiles[index, 2], tiles[index, 3], 0.0)
         step_bytes = (tile.rows * problem.a_bits + tile.columns * problem.b_bits) * depth / 8.0
         of_product = np.ceil(problem.m / tile.rows) * np.ceil(problem.n / tile.columns) * problem.products
         held_before = 0.0

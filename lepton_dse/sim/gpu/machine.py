@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lepton_dse.numerics.formats import FLOAT32, Precision
+from lepton_dse.schedule.gpu import Limits
 from lepton_dse.sim.gpu.gemm import Constants, Machine
 from lepton_dse.targets.gpu import GpuTarget, KernelConstants
 
-__all__ = ["constants_of", "machine_of"]
+__all__ = ["constants_of", "limits_of", "machine_of"]
 
 
 def machine_of(target: GpuTarget, precision: Precision) -> Machine | None:
@@ -39,6 +40,16 @@ def machine_of(target: GpuTarget, precision: Precision) -> Machine | None:
         cluster=target.multicast_ctas.value,
         accumulators=0.0 if tensor_memory is None else tensor_memory.value / 4,
         launch_s=target.launch_s.value,
+    )
+
+
+def limits_of(target: GpuTarget) -> Limits:
+    """What one multiprocessor holds."""
+    return Limits(
+        registers=target.register_bytes_per_sm.value / 4,
+        shared_bytes=target.shared_bytes_per_sm.value,
+        threads=target.max_threads_per_sm.value,
+        blocks=target.max_ctas_per_sm.value,
     )
 
 

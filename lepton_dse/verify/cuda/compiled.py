@@ -14,8 +14,8 @@ from pathlib import Path
 
 from lepton_dse.emit.cuda.emitter import kernel_identifiers
 from lepton_dse.errors import LeptonError
-from lepton_dse.plan import Check
-from lepton_dse.schedule.gpu import GpuProgram
+from lepton_dse.plan import Check, CheckStatus
+from lepton_dse.schedule.gpu import Contraction, GpuProgram, resident_blocks
 from lepton_dse.verify.artefact import compare, unavailable
 
 __all__ = ["Usage", "compiled", "has_compiler", "usage"]
@@ -99,4 +99,29 @@ def compiled(folder: Path, program: GpuProgram) -> list[Check]:
         if found[name].shared_bytes != kernel.shared_bytes
     ]
     reason = "" if not wrong else f"{wrong[0][0]}: predicted {wrong[0][1]} bytes, ptxas {wrong[0][2]}"
-    return [compare("shared_bytes_equal", 0, len(wrong), reason=reason)]
+    return [compare("shared_bytes_equal", 0, len(wrong), reason=reason), *_resident(program, found)]
+
+
+def _resident(program: GpuProgram, found: dict[str, Usage]) -> list[Check]:
+    """Blocks that a multiprocessor holds with ptxas' registers beside the plan's: never fewer, and of how many kernels equal."""
+    if program.limits is None:
+        return []
+    fewer = equal = spilled = 0
+    tiled = [
+        (found[name], kernel, kernel.work)
+        for name, kernel in zip(kernel_identifiers(program), program.kernels, strict=True)
+        if isinstance(kernel.work, Contraction)
+    ]
+    for used, kernel, work in tiled:
+        held = resident_blocks(work, used.registers, program.limits)
+        fewer += held < kernel.resident
+        equal += held == kernel.resident
+        spilled += used.spill_bytes
+    checks = [compare("fewer_blocks_than_planned", 0, fewer)]
+    what = {
+        "kernels_with_planned_blocks": (len(tiled), equal, "resident on a multiprocessor with ptxas' registers"),
+        "spilled_bytes": (0, spilled, "of a thread, all kernels"),
+    }
+    for name, (predicted, observed, reason) in what.items():
+        checks.append(Check(name=name, predicted=predicted, observed=observed, status=CheckStatus.REPORTED, reason=reason))
+    return checks

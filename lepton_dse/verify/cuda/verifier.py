@@ -10,7 +10,7 @@ from lepton_dse.emit.cuda.emitter import DEVICE_FILE
 from lepton_dse.errors import InvalidPlanError
 from lepton_dse.files import read_text
 from lepton_dse.plan import Check
-from lepton_dse.schedule.gpu import GpuProgram, planned_program
+from lepton_dse.schedule.gpu import GpuProgram, Limits, planned_program
 from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, unavailable
 from lepton_dse.verify.cuda.compiled import compiled
 from lepton_dse.verify.cuda.executed import executed
@@ -48,7 +48,9 @@ VERIFIER = Verifier("cuda", run)
 def _program(artefact: Artefact) -> GpuProgram:
     path = artefact.folder / DEVICE_FILE
     try:
-        capability = float(json.loads(read_text(path))["compute_capability"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidPlanError("does not say the compute capability", where=str(path), fix="emit it again") from error
-    return planned_program(artefact.graph, artefact.plan, capability)
+        device = json.loads(read_text(path))
+        capability = float(device["compute_capability"])
+        limits = Limits(**{name: float(value) for name, value in device["multiprocessor"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidPlanError("does not say what the kernels were written for", where=str(path), fix="emit it again") from error
+    return planned_program(artefact.graph, artefact.plan, capability, limits)

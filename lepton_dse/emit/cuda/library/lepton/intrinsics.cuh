@@ -21,7 +21,7 @@ typedef unsigned long long uint64_t;
 #if defined(__CUDACC__)
 
 #define LEPTON_DEVICE __device__ __forceinline__
-#define LEPTON_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define LEPTON_KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #define LEPTON_SHARED(name, bytes) __shared__ __align__(128) unsigned char name[bytes]
 #define LEPTON_UNROLL _Pragma("unroll")
 
@@ -32,7 +32,7 @@ typedef unsigned long long uint64_t;
 #include "fibres.h"
 
 #define LEPTON_DEVICE inline
-#define LEPTON_KERNEL(threads) static void
+#define LEPTON_KERNEL(...) static void
 #define LEPTON_SHARED(name, bytes) unsigned char* name = lepton::Machine::instance().shared_memory(bytes)
 #define LEPTON_UNROLL
 #define threadIdx (lepton::Machine::instance().thread)
