@@ -5,8 +5,9 @@ This is the one place where decisions become weights and shapes. It is determini
 * a contraction (Conv, MatMul, Affine) becomes an exact accumulation and a Requantize that also performs a Clip behind it;
 * biases and ``-z_x * sum(w)`` are folded into the accumulator, whose width is derived from the final weights;
 * averages become exact sums and a Requantize, Add becomes AddRequantize, point functions become tables up to 12 bits;
-* what has no integer meaning here (softmax, local response normalisation) stays float between Dequantize and Quantize, and so
-  does an operation on integers whose result is stored as reals, because a layer of floats reads it.
+* what has no integer meaning here (softmax, normalisations, Gelu, functions of two tensors, products of two activations) stays
+  float between Dequantize and Quantize, and so does an operation on integers whose result is stored as reals, because a layer
+  of floats reads it.
 
 Naming: the integer version of tensor ``t`` is ``t.q``, its accumulator ``t.acc``; ``t`` itself stays the real one.
 """
@@ -117,7 +118,7 @@ class _Lowering:
                 self.lower_add(op)
             case ops.AveragePool():
                 self.lower_average(op, op.attributes)
-            case ops.MaxPool() | ops.Reshape() | ops.Transpose() | ops.Concat():
+            case ops.MaxPool() | ops.Reshape() | ops.Transpose() | ops.Concat() | ops.Expand() | ops.Slice():
                 self.integer(op, op.attributes, [self.quantized(name) for name in op.inputs])
             case ops.Pad(begin, end, mode, value):
                 padded = int(quantize(np.asarray([value], np.float32), *self.clamp(op.output))[0])

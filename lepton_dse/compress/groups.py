@@ -12,7 +12,10 @@ from lepton_dse.ir.ops import Op
 __all__ = ["absorbed_clip", "scale_groups", "stored_scale"]
 
 _ROUNDING = (ops.Conv, ops.MatMul, ops.Affine, ops.Add)
-_SAME_SCALE = (ops.MaxPool, ops.AveragePool, ops.Reshape, ops.Transpose, ops.Pad, ops.Clip, ops.Concat)
+_SAME_SCALE = (
+    *(ops.MaxPool, ops.AveragePool, ops.Reshape, ops.Transpose, ops.Pad, ops.Clip, ops.Concat),
+    *(ops.Expand, ops.Slice),
+)
 
 
 def absorbed_clip(graph: Graph, op: Op) -> Op | None:

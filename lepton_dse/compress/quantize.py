@@ -43,9 +43,17 @@ _BIAS_BITS = 40
 
 
 def noise(graph: Graph, seed: int, samples: int = _NOISE_SAMPLES) -> Dataset:
-    """Seeded standard-normal samples of the model's input shape, for when a person has no data."""
-    shape = graph.tensors[graph.inputs[0]].shape[1:]
-    return Dataset(np.random.default_rng(seed).standard_normal((samples, *shape)).astype(np.float32))
+    """Seeded standard-normal samples of the model's input shape, for when a person has no data; whole numbers for integers.
+
+    Those are below 256, within the input's format, and below the extent of every table that they pick from directly.
+    """
+    source = graph.tensors[graph.inputs[0]]
+    rng, size = np.random.default_rng(seed), (samples, *source.shape[1:])
+    if source.format.is_float:
+        return Dataset(rng.standard_normal(size).astype(np.float32))
+    picks = [op for op in graph.consumers(source.name) if isinstance(op.attributes, ops.Gather) and op.inputs[1] == source.name]
+    extents = [graph.tensors[op.inputs[0]].shape[op.attributes.axis] for op in picks if isinstance(op.attributes, ops.Gather)]
+    return Dataset(rng.integers(0, min(256, int(source.format.maximum) + 1, *extents), size).astype(np.float32))
 
 
 def weight_axis(op: ops.Op) -> int | None:
@@ -141,7 +149,7 @@ def quantize(
     ------
     LeptonError
         If the precision mixes integers and floats in a way that nothing executes, an override names no operation with weights, or
-        the model takes integers.
+        the model has several inputs.
     """
     _check(graph, recipe)
     if recipe.precision == Precision(FLOAT32, FLOAT32) and not recipe.overrides:
@@ -185,11 +193,13 @@ def quantize(
 
 
 def _check(graph: Graph, recipe: Recipe) -> None:
-    for name in graph.inputs:
-        if not graph.tensors[name].format.is_float:
-            raise LeptonError(
-                f"takes {graph.tensors[name].format}, which has no scale", where=name, fix="feed the model real numbers"
-            )
+    if len(graph.inputs) != 1:
+        names = ", ".join(graph.inputs)
+        raise LeptonError(
+            f"{len(graph.inputs)} inputs ({names}), and samples are for one",
+            where=graph.name,
+            fix="import it with the others bound",
+        )
     weighted = {op.name for op in graph.ops if _weights_of(graph, op) is not None}
     unknown = sorted(set(recipe.overrides) - weighted)
     if unknown:

@@ -21,6 +21,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.semantics import evaluate
 from lepton_dse.ir.semantics.windows import windows
+from lepton_dse.reference.engine import as_fed
 
 __all__ = ["Change", "Visit", "channel_rows", "patches", "rows_to_weights", "samples_within", "walk"]
 
@@ -67,8 +68,10 @@ def walk(graph: Graph, scales: Mapping[str, Scale], x: Array, visit: Callable[[V
         `graph` with the changed constants.
     """
     whole = graph.with_batch(len(x))
-    exact: dict[str, NDArray[np.generic]] = {**whole.constants, whole.inputs[0]: x}
-    given: dict[str, NDArray[np.generic]] = {**whole.constants, whole.inputs[0]: _stored(whole, scales, whole.inputs[0], x)}
+    name = whole.inputs[0]
+    fed = as_fed(x, whole.tensors[name])
+    exact: dict[str, NDArray[np.generic]] = {**whole.constants, name: fed}
+    given: dict[str, NDArray[np.generic]] = {**whole.constants, name: _stored(whole, scales, name, fed)}
     for name in whole.constants:
         given[name] = _stored(whole, scales, name, given[name])
     remaining = {name: len(whole.consumers(name)) for name in whole.tensors}

@@ -22,6 +22,7 @@ def load_model(
     batch: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     bind: Mapping[str, NDArray[Any]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Graph:
     """Read a model file with the importer that its suffix names.
 
@@ -35,6 +36,8 @@ def load_model(
         Whole shapes of inputs whose other axes the file leaves open.
     bind : mapping of str to ndarray, optional
         Values for inputs that are to become constants.
+    dims : mapping of str to int, optional
+        Extents of open axes by their names in the file, such as the length of a sequence.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def load_model(
     ]
     for importer in importers:
         if path.suffix.lower() in importer.suffixes:
-            graph = importer.load(path, ImportOptions(batch, shapes or {}, bind or {}))
+            graph = importer.load(path, ImportOptions(batch, shapes or {}, bind or {}, dims or {}))
             return graph if batch is None else graph.with_batch(batch)
     known = ", ".join(f"{suffix} ({importer.name})" for importer in importers for suffix in importer.suffixes)
     raise InvalidModelError(f"no importer reads '{path.suffix}' files", where=str(path), fix=f"known: {known}")

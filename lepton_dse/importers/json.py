@@ -13,7 +13,7 @@ __all__ = ["IMPORTER"]
 
 
 def _load(path: Path, options: ImportOptions) -> Graph:
-    if options.shapes or options.bind:
+    if options.shapes or options.bind or options.dims:
         raise InvalidModelError("a graph file leaves no shape or value open", where=str(path), fix="give neither shapes nor bind")
     return read_graph(path)
 

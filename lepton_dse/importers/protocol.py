@@ -34,11 +34,14 @@ class ImportOptions:
         Whole shapes of graph inputs whose file form has other unknown axes.
     bind : mapping of str to ndarray
         Values for graph inputs that are to become constants.
+    dims : mapping of str to int
+        Extents of open axes by the name that the file gives them, such as the length of a sequence.
     """
 
     batch: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     bind: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def _plain(value: Any) -> Any:
         return {field.name: list(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, NumberFormat):
+        return str(value)
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, float) and math.isinf(value):
@@ -132,6 +134,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         return _typed(value, next(option for option in typing.get_args(hint) if option is not type(None)), where)
     if hint is Window:
         return _record(value, Window, where)
+    if hint is NumberFormat:
+        return NumberFormat.parse(_typed(value, str, where))
     if isinstance(hint, type) and issubclass(hint, Enum):
         try:
             return hint(value)

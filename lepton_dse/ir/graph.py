@@ -189,6 +189,8 @@ class Graph:
                 fixed.add(op.output)
                 tensors[op.output] = self._tensors[op.output]
                 continue
+            if isinstance(op.attributes, ops.Gather) and op.attributes.axis == 0 and op.inputs[0] not in fixed:
+                raise InvalidModelError("picks among samples of a batch", where=op.name, fix=f"run it with batch {old}")
             rebatched = replace(op, attributes=_rebatched_attributes(op, old, batch, self._tensors))
             operations.append(rebatched)
             shape, _ = infer(rebatched.attributes, [tensors[name] for name in op.inputs])
@@ -266,7 +268,7 @@ class LoweredGraph(Graph):
             form = self.tensors[name].format
             if form.is_float:
                 continue
-            if value.dtype.kind not in "iu" or (
+            if value.dtype.kind not in "iub" or (
                 value.size and not (form.minimum <= int(value.min()) <= int(value.max()) <= form.maximum)
             ):
                 raise InvalidModelError(f"holds values outside {form}", where=name)
@@ -434,17 +436,26 @@ def _rebatched(tensor: Tensor, old: int, new: int) -> Tensor:
 
 def _rebatched_attributes(op: Op, old: int, new: int, tensors: Mapping[str, Tensor]) -> Attributes:
     attributes = op.attributes
+    first = tensors[op.inputs[0]].shape
     refusal = InvalidModelError("mixes samples of a batch", where=f"{op.kind} '{op.name}'", fix=f"run it with batch {old}")
     match attributes:
         case ops.Reshape(shape):
-            if not shape or shape[0] != old or tensors[op.inputs[0]].shape[:1] != (old,):
+            if not shape or shape[0] != old or first[:1] != (old,):
                 raise refusal
             return ops.Reshape((new, *shape[1:]))
+        case ops.Expand(shape):
+            if len(first) != len(shape) or first[0] != old or shape[0] != old:
+                raise refusal
+            return ops.Expand((new, *shape[1:]))
+        case ops.Slice(begin, extent, step):
+            if (begin[0], extent[0], step[0]) != (0, old, 1) or first[0] != old:
+                raise refusal
+            return ops.Slice(begin, (new, *extent[1:]), step)
         case ops.Transpose(permutation) if permutation[0] != 0:
             raise refusal
         case ops.Concat(axis) | ops.ArgMax(axis=axis) if axis == 0:
             raise refusal
-        case ops.Softmax(axes) if 0 in axes:
+        case ops.Softmax(axes) | ops.LayerNorm(axes=axes) | ops.Reduce(axes=axes) if 0 in axes:
             raise refusal
         case ops.Pad(begin, end) if begin[0] or end[0]:
             raise refusal

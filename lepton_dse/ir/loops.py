@@ -94,7 +94,20 @@ def loop_nest(op: ops.Op, inputs: Sequence[Tensor], output: Tensor) -> LoopNest:
             indices = tuple(Affine(((f"d{axis}", 1),), -before) for axis, before in enumerate(begin))
             return LoopNest(_output_loops(output), (Access(inputs[0].name, indices),), _identity(output))
         case ops.ArgMax(axis, keepdims):
-            return _argmax(axis, keepdims, inputs[0], output)
+            return _reduce((axis,), keepdims, inputs[0], output)
+        case ops.Reduce(axes=axes, keepdims=keepdims):
+            return _reduce(axes, keepdims, inputs[0], output)
+        case ops.LayerNorm(axes):
+            along = tuple(_index(f"d{axis}") for axis in axes)
+            reads = (_identity(inputs[0]), *(Access(tensor.name, along) for tensor in inputs[1:]))
+            return LoopNest(_output_loops(output), reads, _identity(output))
+        case ops.Slice(begin, _, step):
+            places = tuple(
+                Affine(((f"d{axis}", stride),), start) for axis, (start, stride) in enumerate(zip(begin, step, strict=True))
+            )
+            return LoopNest(_output_loops(output), (Access(inputs[0].name, places),), _identity(output))
+        case ops.Gather(axis):
+            return _gather(axis, inputs, output)
         case ops.LocalResponseNorm(size):
             return _local_response(size, inputs[0], output)
         case ops.Lookup():
@@ -205,12 +218,23 @@ def _concat(axis: int, inputs: Sequence[Tensor], output: Tensor) -> LoopNest:
     return LoopNest(_output_loops(output), tuple(reads), _identity(output))
 
 
-def _argmax(axis: int, keepdims: bool, x: Tensor, output: Tensor) -> LoopNest:
-    loops = tuple(Loop(f"d{position}", extent, position == axis) for position, extent in enumerate(x.shape))
-    indices = [Affine() if position == axis else _index(f"d{position}") for position in range(len(x.shape))]
-    if not keepdims:
-        del indices[axis]
-    return LoopNest(loops, (_identity(x),), Access(output.name, tuple(indices)))
+def _reduce(axes: tuple[int, ...], keepdims: bool, x: Tensor, output: Tensor) -> LoopNest:
+    loops = tuple(Loop(f"d{position}", extent, position in axes) for position, extent in enumerate(x.shape))
+    kept = [position for position in range(len(x.shape)) if keepdims or position not in axes]
+    indices = tuple(Affine() if position in axes else _index(f"d{position}") for position in kept)
+    return LoopNest(loops, (_identity(x),), Access(output.name, indices))
+
+
+def _gather(axis: int, inputs: Sequence[Tensor], output: Tensor) -> LoopNest:
+    """Which slices are read is known only when it runs; here they are the first ones, each once, as far as there are so many."""
+    x, indices = inputs
+    rank = len(indices.shape)
+    strides = [math.prod(indices.shape[position + 1 :]) for position in range(rank)]
+    among = Affine(tuple((f"d{axis + position}", stride) for position, stride in enumerate(strides)))
+    before = (_index(f"d{position}") for position in range(axis))
+    after = (_index(f"d{position + rank - 1}") for position in range(axis + 1, len(x.shape)))
+    picked = Access(indices.name, tuple(_index(f"d{axis + position}") for position in range(rank)))
+    return LoopNest(_output_loops(output), (Access(x.name, (*before, among, *after)), picked), _identity(output))
 
 
 def _local_response(size: int, x: Tensor, output: Tensor) -> LoopNest:

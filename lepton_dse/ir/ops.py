@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from lepton_dse.numerics.formats import NumberFormat
+
 __all__ = [
     "ATTRIBUTES",
     "Add",
@@ -18,10 +20,18 @@ __all__ = [
     "ArgMax",
     "Attributes",
     "AveragePool",
+    "Binary",
+    "BinaryFunction",
+    "Cast",
     "Clip",
+    "Compare",
     "Concat",
     "Conv",
     "Dequantize",
+    "Expand",
+    "Gather",
+    "Gelu",
+    "LayerNorm",
     "LeakyRelu",
     "LocalResponseNorm",
     "Lookup",
@@ -31,13 +41,20 @@ __all__ = [
     "Pad",
     "PadMode",
     "Quantize",
+    "Reduce",
+    "ReduceFunction",
+    "Relation",
     "Requantize",
     "Reshape",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "SumPool",
     "Tanh",
     "Transpose",
+    "Unary",
+    "UnaryFunction",
+    "Where",
     "Window",
 ]
 
@@ -48,6 +65,48 @@ class PadMode(Enum):
     CONSTANT = "constant"
     REFLECT = "reflect"
     EDGE = "edge"
+
+
+class BinaryFunction(Enum):
+    """What a :class:`Binary` computes of a and b."""
+
+    SUBTRACT = "subtract"
+    MULTIPLY = "multiply"
+    DIVIDE = "divide"
+    POWER = "power"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+
+
+class UnaryFunction(Enum):
+    """What a :class:`Unary` computes of x."""
+
+    NEGATE = "negate"
+    ABSOLUTE = "absolute"
+    SQUARE_ROOT = "square_root"
+    RECIPROCAL = "reciprocal"
+    EXPONENTIAL = "exponential"
+    LOGARITHM = "logarithm"
+    ERROR_FUNCTION = "error_function"
+
+
+class Relation(Enum):
+    """What a :class:`Compare` asks of a and b."""
+
+    EQUAL = "equal"
+    LESS = "less"
+    LESS_OR_EQUAL = "less_or_equal"
+    GREATER = "greater"
+    GREATER_OR_EQUAL = "greater_or_equal"
+
+
+class ReduceFunction(Enum):
+    """What a :class:`Reduce` makes of the elements along its axes."""
+
+    SUM = "sum"
+    MEAN = "mean"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
 
 
 @dataclass(frozen=True)
@@ -124,6 +183,49 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Binary:
+    """``function(a, b)`` element by element with NumPy broadcasting: ``a - b``, ``a * b``, ``a / b``, ``a ** b``, min or max.
+
+    Both inputs have one format, which the result has too.
+    """
+
+    function: BinaryFunction
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Whether ``a relation b``, element by element with NumPy broadcasting; the result is bool."""
+
+    relation: Relation
+
+
+@dataclass(frozen=True)
+class Where:
+    """``a`` where the condition holds, else ``b``. Inputs condition (bool), a and b, with NumPy broadcasting of all three."""
+
+
+@dataclass(frozen=True)
+class Unary:
+    """``function(x)`` element by element: ``-x``, ``|x|``, square root, ``1 / x``, ``exp(x)``, natural logarithm, ``erf(x)``."""
+
+    function: UnaryFunction
+
+
+@dataclass(frozen=True)
+class Gelu:
+    """``x * (1 + erf(x / sqrt(2))) / 2``; approximate: ``x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3))) / 2``."""
+
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The same numbers in the format `to`: reals truncated towards zero where that is an integer, nonzero is true for bool."""
+
+    to: NumberFormat
+
+
+@dataclass(frozen=True)
 class Clip:
     """``min(max(x, low), high)``; Relu is low 0, high infinity. On integer tensors the bounds are integers."""
 
@@ -153,6 +255,27 @@ class Softmax:
     """``exp(x) / sum(exp(x))`` along `axes`, normalised together (several for the operator's older, flattening form)."""
 
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """``(x - mean) / sqrt(variance + epsilon) * scale + shift``, mean and variance over `axes` together.
+
+    Inputs x, scale and shift; the latter two have the extents of x along `axes`, in ascending order. The variance is the mean
+    of the squared differences from the mean.
+    """
+
+    axes: tuple[int, ...]
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Sum, mean, least or greatest of the elements along `axes`, which stay with extent 1 or vanish."""
+
+    function: ReduceFunction
+    axes: tuple[int, ...]
+    keepdims: bool
 
 
 @dataclass(frozen=True)
@@ -224,6 +347,32 @@ class Transpose:
     permutation: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Expand:
+    """x repeated to `shape` by NumPy broadcasting."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Elements ``begin + step * i`` for ``0 <= i < extent`` along every axis, all of them inside the tensor; no step is 0."""
+
+    begin: tuple[int, ...]
+    extent: tuple[int, ...]
+    step: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Slices of x along `axis`, one for each index. Inputs x and indices (integers); the axes of the indices replace `axis`.
+
+    A negative index counts from the end. One outside the axis is an error.
+    """
+
+    axis: int
+
+
 # --- operations that appear only in a lowered graph ----------------------------------------------------------------
 
 
@@ -284,11 +433,19 @@ Attributes = (
     | MatMul
     | Affine
     | Add
+    | Binary
+    | Compare
+    | Where
+    | Unary
+    | Gelu
+    | Cast
     | Clip
     | LeakyRelu
     | Sigmoid
     | Tanh
     | Softmax
+    | LayerNorm
+    | Reduce
     | ArgMax
     | MaxPool
     | AveragePool
@@ -297,6 +454,9 @@ Attributes = (
     | Concat
     | Reshape
     | Transpose
+    | Expand
+    | Slice
+    | Gather
     | Quantize
     | Dequantize
     | Requantize

@@ -10,7 +10,7 @@ import numpy as np
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.ir import ops
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.numerics.formats import INT64, NumberFormat
+from lepton_dse.numerics.formats import BOOL, INT64, NumberFormat
 
 __all__ = ["MAX_ELEMENTS", "infer"]
 
@@ -24,7 +24,8 @@ Rule = Callable[[Any, Sequence[Tensor]], Shape]
 def infer(attributes: ops.Attributes, inputs: Sequence[Tensor]) -> tuple[Shape, NumberFormat]:
     """Shape and default format of the output of an operation.
 
-    The format is that of the first input, except for ArgMax (int64). Lowering states the formats of integer results.
+    The format is that of the first input, except for ArgMax (int64), Compare (bool), Cast (what it says) and Where (that of
+    what it chooses from). Lowering states the formats of integer results.
 
     Raises
     ------
@@ -40,7 +41,21 @@ def infer(attributes: ops.Attributes, inputs: Sequence[Tensor]) -> tuple[Shape, 
         raise InvalidModelError(f"gives an empty tensor {list(shape)}")
     if len(shape) > _MAX_RANK or np.prod([float(extent) for extent in shape]) > MAX_ELEMENTS:
         raise InvalidModelError(f"gives a tensor of shape {list(shape)}, beyond {MAX_ELEMENTS} elements or {_MAX_RANK} axes")
-    return shape, INT64 if isinstance(attributes, ops.ArgMax) else inputs[0].format
+    return shape, _format(attributes, inputs)
+
+
+def _format(attributes: ops.Attributes, inputs: Sequence[Tensor]) -> NumberFormat:
+    match attributes:
+        case ops.ArgMax():
+            return INT64
+        case ops.Compare():
+            return BOOL
+        case ops.Cast(to):
+            return to
+        case ops.Where():
+            return inputs[1].format
+        case _:
+            return inputs[0].format
 
 
 def _same(_: Any, inputs: Sequence[Tensor]) -> Shape:
@@ -103,10 +118,33 @@ def _axis(axis: int, rank: int) -> int:
     return axis
 
 
+def _axes(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    for axis in axes:
+        _axis(axis, rank)
+    if not axes or len(set(axes)) != len(axes):
+        raise InvalidModelError(f"the axes {list(axes)}, of which there must be at least one, and none twice")
+    return axes
+
+
 def _softmax(attributes: ops.Softmax, inputs: Sequence[Tensor]) -> Shape:
     for axis in attributes.axes:
         _axis(axis, len(inputs[0].shape))
     return inputs[0].shape
+
+
+def _layer_norm(attributes: ops.LayerNorm, inputs: Sequence[Tensor]) -> Shape:
+    x = inputs[0].shape
+    extents = tuple(x[axis] for axis in sorted(_axes(attributes.axes, len(x))))
+    if attributes.axes != tuple(sorted(attributes.axes)) or any(tensor.shape != extents for tensor in inputs[1:]):
+        raise InvalidModelError(f"scale and shift must have the extents {list(extents)} of {list(x)} along its ascending axes")
+    return x
+
+
+def _reduce(attributes: ops.Reduce, inputs: Sequence[Tensor]) -> Shape:
+    x = inputs[0].shape
+    axes = _axes(attributes.axes, len(x))
+    kept = (1 if axis in axes else extent for axis, extent in enumerate(x) if attributes.keepdims or axis not in axes)
+    return tuple(kept)
 
 
 def _argmax(attributes: ops.ArgMax, inputs: Sequence[Tensor]) -> Shape:
@@ -160,6 +198,39 @@ def _transpose(attributes: ops.Transpose, inputs: Sequence[Tensor]) -> Shape:
     return tuple(shape[axis] for axis in attributes.permutation)
 
 
+def _expand(attributes: ops.Expand, inputs: Sequence[Tensor]) -> Shape:
+    x = inputs[0].shape
+    if _broadcast(x, attributes.shape) != attributes.shape:
+        raise InvalidModelError(f"cannot repeat {list(x)} to {list(attributes.shape)}")
+    return attributes.shape
+
+
+def _slice(attributes: ops.Slice, inputs: Sequence[Tensor]) -> Shape:
+    x = inputs[0].shape
+    fields = (attributes.begin, attributes.extent, attributes.step)
+    if any(len(field) != len(x) for field in fields):
+        raise InvalidModelError(f"slices {len(attributes.begin)} axes of a tensor of shape {list(x)}")
+    for axis, (begin, extent, step) in enumerate(zip(*fields, strict=True)):
+        last = begin + (extent - 1) * step
+        if step == 0 or extent < 1 or not (0 <= begin < x[axis] and 0 <= last < x[axis]):
+            raise InvalidModelError(f"takes {extent} elements from {begin} in steps of {step} of an axis of {x[axis]}")
+    return attributes.extent
+
+
+def _gather(attributes: ops.Gather, inputs: Sequence[Tensor]) -> Shape:
+    x, indices = inputs[0].shape, inputs[1]
+    axis = _axis(attributes.axis, len(x))
+    if not indices.format.is_integer:
+        raise InvalidModelError(f"indices of {indices.format}")
+    return (*x[:axis], *indices.shape, *x[axis + 1 :])
+
+
+def _where(_: ops.Where, inputs: Sequence[Tensor]) -> Shape:
+    if inputs[0].format != BOOL:
+        raise InvalidModelError(f"a condition of {inputs[0].format}, which must be bool")
+    return _broadcast(*(tensor.shape for tensor in inputs))
+
+
 def _pair(_: Any, inputs: Sequence[Tensor]) -> Shape:
     return _broadcast(inputs[0].shape, inputs[1].shape)
 
@@ -170,6 +241,11 @@ _ARITY: dict[type, tuple[int, int]] = {
     ops.Affine: (3, 3),
     ops.Add: (2, 2),
     ops.AddRequantize: (2, 2),
+    ops.Binary: (2, 2),
+    ops.Compare: (2, 2),
+    ops.Where: (3, 3),
+    ops.LayerNorm: (3, 3),
+    ops.Gather: (2, 2),
     ops.Concat: (1, 1 << 16),
     ops.Requantize: (2, 2),
     ops.Lookup: (2, 2),
@@ -180,11 +256,19 @@ _RULES: dict[type, Rule] = {
     ops.Affine: _affine,
     ops.Add: _pair,
     ops.AddRequantize: _pair,
+    ops.Binary: _pair,
+    ops.Compare: _pair,
+    ops.Where: _where,
+    ops.Unary: _same,
+    ops.Gelu: _same,
+    ops.Cast: _same,
     ops.Clip: _same,
     ops.LeakyRelu: _same,
     ops.Sigmoid: _same,
     ops.Tanh: _same,
     ops.Softmax: _softmax,
+    ops.LayerNorm: _layer_norm,
+    ops.Reduce: _reduce,
     ops.ArgMax: _argmax,
     ops.MaxPool: _pool,
     ops.AveragePool: _pool,
@@ -194,6 +278,9 @@ _RULES: dict[type, Rule] = {
     ops.Concat: _concat,
     ops.Reshape: _reshape,
     ops.Transpose: _transpose,
+    ops.Expand: _expand,
+    ops.Slice: _slice,
+    ops.Gather: _gather,
     ops.Quantize: _same,
     ops.Dequantize: _same,
     ops.Requantize: _same,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from lepton_dse.ir.ops import Op
 from lepton_dse.ir.semantics import evaluate as define
 from lepton_dse.ir.tensors import Tensor
 
-__all__ = ["Array", "Evaluate", "execute", "run", "steps"]
+__all__ = ["Array", "Evaluate", "as_fed", "execute", "run", "steps"]
 
 Array = NDArray[np.generic]
+_WHOLE = 1 << 53  # doubles hold every whole number up to here
 Evaluate = Callable[[Op, list[Array], Tensor, list[Tensor]], Array]
 
 
@@ -34,14 +36,14 @@ def steps(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = define)
     Raises
     ------
     InvalidDataError
-        If a feed is missing or has the wrong shape.
+        If a feed is missing, has the wrong shape, or holds what an input of integers cannot.
     """
     values: dict[str, Array] = dict(graph.constants)
     for name in graph.inputs:
         if name not in feeds or feeds[name].shape != graph.tensors[name].shape:
             found = list(feeds[name].shape) if name in feeds else "nothing"
             raise InvalidDataError(f"expects samples of shape {list(graph.tensors[name].shape)}, found {found}", where=name)
-        values[name] = feeds[name]
+        values[name] = as_fed(feeds[name], graph.tensors[name])
         yield name, values[name]
     remaining = {name: len(graph.consumers(name)) + (name in graph.outputs) for name in graph.tensors}
     for op in graph.ops:
@@ -54,6 +56,30 @@ def steps(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = define)
             remaining[name] -= 1
             if remaining[name] == 0 and name not in graph.constants:
                 del values[name]
+
+
+def as_fed(value: Array, tensor: Tensor) -> Array:
+    """Samples as a graph input holds them: whole numbers become integers where the input is one, such as a token.
+
+    Raises
+    ------
+    InvalidDataError
+        If the input is of integers and a value is none, or outside its format.
+    """
+    form = tensor.format
+    if form.is_float or value.dtype == form.numpy:
+        return value
+    low, high = int(form.minimum), int(form.maximum)
+    if value.dtype.kind == "f":
+        low, high = max(low, -_WHOLE), min(high, _WHOLE)
+    numbers: NDArray[Any] = value
+    whole = (numbers >= low) & (numbers <= high) & (np.floor(numbers) == numbers)  # NaN is none
+    if not whole.all():
+        found = numbers[~whole].reshape(-1)[0]
+        raise InvalidDataError(
+            f"a value of {found}, the model takes {form}", where=tensor.name, fix="feed whole numbers in its range"
+        )
+    return value.astype(form.numpy)
 
 
 def execute(graph: Graph, feeds: Mapping[str, Array], evaluate: Evaluate = define) -> dict[str, Array]:

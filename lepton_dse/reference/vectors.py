@@ -34,7 +34,8 @@ class Vectors:
 
 
 def make_vectors(graph: LoweredGraph, x: NDArray[np.float32], names: Iterable[str] = ()) -> Vectors:
-    """Run a lowered graph integer-exact and keep its outputs and the tensors called `names`.
+    """Run a lowered graph integer-exact and keep its outputs and the tensors called `names`; an output that is a constant has one
+    copy a sample.
 
     Raises
     ------
@@ -48,4 +49,6 @@ def make_vectors(graph: LoweredGraph, x: NDArray[np.float32], names: Iterable[st
         for name, value in steps(graph.with_batch(len(chunk)), {graph.inputs[0]: chunk}, fast.evaluate):
             if name in wanted:
                 kept.setdefault(name, []).append(value)
-    return Vectors(x, {name: np.concatenate(parts) for name, parts in kept.items()})
+    tensors = {name: np.concatenate(parts) for name, parts in kept.items()}
+    fixed = {name: np.repeat(graph.constants[name][None], len(x), axis=0) for name in wanted & graph.constants.keys()}
+    return Vectors(x, tensors | fixed)

@@ -26,7 +26,7 @@ from lepton_dse.importers import load_model
 from lepton_dse.ir import ops, semantics
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.lower import lower_bundle
-from lepton_dse.numerics.formats import BOOL, INT64, FormatKind, NumberFormat
+from lepton_dse.numerics.formats import BOOL, FLOAT32, INT64, FormatKind, NumberFormat
 from lepton_dse.numerics.quantize import QuantParams, dequantize
 from lepton_dse.testing.strategies import graphs
 from lepton_dse.verify.onnx.session import Session
@@ -85,6 +85,33 @@ def normal(*shape: int) -> np.ndarray:
 
 
 INF = math.inf
+MONOTONE = [ops.BinaryFunction.SUBTRACT, ops.BinaryFunction.MULTIPLY, ops.BinaryFunction.MINIMUM, ops.BinaryFunction.MAXIMUM]
+ANYWHERE = [function for function in ops.UnaryFunction if function.value not in ("square_root", "logarithm")]
+
+
+def chosen(relation: ops.Relation) -> Graph:
+    """A choice by two comparisons that are joined to one condition."""
+    builder = GraphBuilder("chosen")
+    builder.input("x", (1, 3, 4))
+    y, z = builder.constant("y", normal(3, 1)), builder.constant("z", normal(1, 4))
+    first = builder.add(ops.Compare(relation), ["x", y], output="first")
+    second = builder.add(ops.Compare(ops.Relation.LESS), ["x", z], output="second")
+    either = builder.add(ops.Binary(ops.BinaryFunction.MAXIMUM), [first, second], output="either")
+    both = builder.add(ops.Binary(ops.BinaryFunction.MINIMUM), [either, first], output="both")
+    turned = builder.add(ops.Transpose((0, 2, 1)), [builder.add(ops.Transpose((0, 2, 1)), [both], output="t")], output="turned")
+    return builder.build([builder.add(ops.Where(), [turned, "x", z], output="chosen")])
+
+
+def tokens() -> Graph:
+    """Reals cut to whole numbers pick rows of a table, and are numbers again."""
+    builder = GraphBuilder("tokens")
+    x = builder.add(ops.Clip(-3.9, 3.9), [builder.input("x", (1, 5))], output="near")
+    index = builder.add(ops.Cast(INT64), [x], output="index")
+    rows = builder.add(ops.Gather(0), [builder.constant("table", normal(8, 2)), index], output="rows")
+    again = builder.add(ops.Reshape((1, 5, 1)), [builder.add(ops.Cast(FLOAT32), [index], output="reals")], output="column")
+    return builder.build([builder.add(ops.Add(), [rows, again], output="sum")])
+
+
 CASES = {
     "conv": one(ops.Conv(window((3, 2), 2, 1, 1, 2)), (1, 4, 9, 8), normal(6, 4, 3, 2), normal(6)),
     "conv-groups": one(ops.Conv(window((3, 3), dilations=2), 2), (1, 4, 9, 8), normal(6, 2, 3, 3)),
@@ -133,6 +160,25 @@ CASES = {
     "pad-nothing": one(ops.Pad((0, 0), (0, 0)), (1, 3)),
     "reshape": one(ops.Reshape((1, 2, 6)), (1, 3, 4)),
     "transpose": one(ops.Transpose((0, 2, 1)), (1, 3, 4)),
+    **{f"{function.value}": one(ops.Binary(function), (1, 3, 4), normal(3, 1)) for function in MONOTONE},
+    "divide": one(ops.Binary(ops.BinaryFunction.DIVIDE), (1, 3, 4), np.abs(normal(1, 3, 4)) + 0.5),
+    "power": one(ops.Binary(ops.BinaryFunction.POWER), (1, 3, 4), np.asarray(3, np.float32)),
+    **{f"{function.value}": one(ops.Unary(function), (1, 3, 4)) for function in ANYWHERE},
+    "gelu": one(ops.Gelu(), (1, 3, 4)),
+    "gelu-tanh": one(ops.Gelu(True), (1, 3, 4)),
+    "norm": one(ops.LayerNorm((2,), 1e-5), (1, 3, 4), normal(4), normal(4)),
+    "norm-two": one(ops.LayerNorm((1, 2), 1e-5), (1, 3, 4), normal(3, 4), normal(3, 4)),
+    "norm-inside": one(ops.LayerNorm((1,), 1e-5), (1, 3, 4), normal(3), normal(3)),
+    **{f"reduce-{function.value}": one(ops.Reduce(function, (2,), False), (1, 3, 4)) for function in ops.ReduceFunction},
+    "reduce-two": one(ops.Reduce(ops.ReduceFunction.SUM, (1, 3), True), (1, 3, 4, 2)),
+    "expand": one(ops.Expand((1, 3, 4)), (1, 3, 1)),
+    "slice": one(ops.Slice((0, 1, 3), (1, 2, 2), (1, 1, -2)), (1, 3, 4)),
+    "slice-nothing": one(ops.Slice((0, 0), (1, 3), (1, 1)), (1, 3)),
+    "slice-reversed": one(ops.Slice((0, 2), (1, 3), (1, -1)), (1, 3)),
+    "gather": one(ops.Gather(2), (1, 3, 4), np.asarray([[0, -1], [2, 1]], np.int64)),
+    "gather-bytes": one(ops.Gather(1), (1, 3, 4), np.asarray([0, 2, 2], np.int8)),
+    **{f"where-{relation.value}": chosen(relation) for relation in ops.Relation},
+    "tokens": tokens(),
 }
 FIXED = {
     "concat-constant": one(ops.Concat(1), (1, 3), normal(1, 2)),
@@ -141,6 +187,9 @@ FIXED = {
     "softmax": one(ops.Softmax((0, 1)), (3, 4)),
     "argmax": one(ops.ArgMax(0, True), (3, 4)),
     "scalar": one(ops.Reshape(()), (1,)),
+    "norm": one(ops.LayerNorm((0, 1), 1e-5), (3, 4), normal(3, 4), normal(3, 4)),
+    "slice": one(ops.Slice((2, 0), (3, 4), (-1, 1)), (3, 4)),
+    "gather": one(ops.Gather(0), (3, 4), np.asarray([2, 0], np.int64)),
 }
 
 

@@ -74,9 +74,7 @@ def test_the_batch_reaches_a_shape_that_the_model_computes(save: Save) -> None:
 def test_other_open_axes_are_given_by_shape(save: Save) -> None:
     path = save(_model(["N", 3, "H", "W"], [helper.make_node("GlobalMaxPool", ["x"], ["y"])]))
     assert load_model(path, shapes={"x": (2, 3, 8, 9)}).tensors["x"].shape == (2, 3, 8, 9)
-    with pytest.raises(
-        InvalidModelError, match=r"axis 2 \('H'\) has no extent in the file; give the whole shape: shapes={'x': \(...\)}"
-    ):
+    with pytest.raises(InvalidModelError, match=r"axis 2 \('H'\) has no extent in the file; give it: dims={'H': ...}"):
         load_model(path)
     with pytest.raises(
         InvalidModelError, match=r"input 'x': the given shape \[2, 4, 8, 9\] contradicts \[-1, 3, -1, -1\] in the file"
@@ -177,7 +175,7 @@ def test_a_bound_input_becomes_a_constant(save: Save) -> None:
     model.graph.input.append(helper.make_tensor_value_info("shape", TensorProto.INT64, [2]))
     path = save(model)
     assert load_model(path, bind={"shape": np.asarray([3, 2])}).inputs == ("x",)
-    with pytest.raises(InvalidModelError, match=r"'shape' \(input: holds int64, only real numbers and integers of up to 32 bits"):
+    with pytest.raises(InvalidModelError, match=r"'y' \(Reshape: its shape are not a constant\)"):
         load_model(path)
     with pytest.raises(InvalidModelError, match=r"has no input 'pads'; its inputs are x, shape"):
         load_model(path, bind={"pads": np.zeros(1)})

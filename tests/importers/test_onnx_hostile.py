@@ -291,7 +291,7 @@ CASES: dict[str, tuple[Edit, str]] = {
     ),
     "unknown axis": (
         lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_param", "H"),
-        r"input 'x': axis 2 \('H'\) has no extent in the file; give the whole shape: shapes={'x': \(...\)}",
+        r"input 'x': axis 2 \('H'\) has no extent in the file; give it: dims={'H': ...}",
     ),
 }
 
@@ -416,20 +416,94 @@ def test_everything_unsupported_is_listed_at_once(save: Save) -> None:
     model.graph.node[4].op_type = "LpNormalization"
     model.graph.node[4].domain = "com.example"
     _attribute(model, 3, fastGelu=1)
-    model.graph.node.insert(0, helper.make_node("Mul", ["x", "x"], ["xx"], name="square"))
+    model.graph.node.insert(0, helper.make_node("Mod", ["x", "x"], ["xx"], name="rest"))
     model.graph.node[1].input[0] = "xx"
     model.graph.node.append(helper.make_node("Nonsense", ["y"], ["unread"], name="dead end"))
     with pytest.raises(UnsupportedError) as refusal:
         load_model(save(model))
     found = {entry.name: (entry.op_type, entry.why) for entry in refusal.value.unsupported}
     assert found == {
-        "square": ("Mul", "multiplies two tensors that both vary"),
+        "rest": ("Mod", "no such operator here"),
         "relu": ("Celu", "no such operator here"),
         "softmax": ("LpNormalization", "is of the domain 'com.example'"),
     }
     text = str(refusal.value)
-    assert "3 operations are not supported: 'square' (Mul: multiplies two tensors that both vary), 'relu' (Celu: " in text
+    assert "3 operations are not supported: 'rest' (Mod: no such operator here), 'relu' (Celu: " in text
     assert text.endswith("replace them in the model and export it again")
+
+
+# One node over x of shape [2, 3, 4] and constants; what a person reads.
+NODES: dict[str, tuple[str, list[str], dict[str, Any], str]] = {
+    "index beyond the end": ("Gather", ["x", "nine"], {"axis": 1}, r"Gather 'node': reads index 9 of an axis of 3"),
+    "index before the front": ("Gather", ["x", "minus"], {"axis": 1}, r"Gather 'node': reads index -4 of an axis of 3"),
+    "indices that are reals": ("Gather", ["x", "half"], {}, r"Gather 'node': its indices are no integers"),
+    "axis of a gather": ("Gather", ["x", "nine"], {"axis": 3}, r"Gather 'node': axis 3 of a tensor with 3 axes"),
+    "step of 0": ("Slice", ["x", "zero", "nine", "one", "zero"], {}, r"Slice 'node': a step of 0"),
+    "empty slice": ("Slice", ["x", "nine", "nine", "one"], {}, r"Slice 'node': takes no element of axis 1 of \[2, 3, 4\]"),
+    "backwards from the front": ("Slice", ["x", "zero", "one", "one", "minus"], {}, r"Slice 'node': takes no element of axis 1"),
+    "slice of an axis twice": ("Slice", ["x", "zeros", "ones", "ones"], {}, r"Slice 'node': slices axis 1 twice"),
+    "slice of lists that differ": (
+        "Slice",
+        ["x", "zero", "ones", "ones"],
+        {},
+        r"Slice 'node': its starts, ends, axes and steps differ",
+    ),
+    "slice by reals": ("Slice", ["x", "half", "one"], {}, r"Slice 'node': its starts are not a list of integers"),
+    "slice of an axis beyond": ("Slice", ["x", "zero", "one", "nine"], {}, r"Slice 'node': axis 9 of a tensor with 3 axes"),
+    "split that does not fit": ("Split", ["x", "ones"], {"axis": 1}, r"Split 'node': splits an axis of 3 into \[1, 1\]"),
+    "split into nothing": ("Split", ["x", "nothing"], {"axis": 1}, r"Split 'node': splits an axis of 3 into \[0\]"),
+    "expansion that does not fit": ("Expand", ["x", "nine"], {}, r"Expand 'node': cannot repeat \[2, 3, 4\] to \[9\]"),
+    "expansion without end": (
+        "Expand",
+        ["x", "huge"],
+        {},
+        r"Expand 'node': gives a tensor of shape .* beyond 4294967296 elements",
+    ),
+    "product that does not fit": ("Mul", ["x", "pair"], {}, r"Mul 'node': cannot broadcast \[2, 3, 4\] with \[2\]"),
+    "power that does not fit": ("Pow", ["x", "pair"], {}, r"Pow 'node': cannot broadcast \[2, 3, 4\] with \[2\]"),
+    "comparison that does not fit": ("Less", ["x", "pair"], {}, r"Less 'node': cannot broadcast"),
+    "comparison of kinds": ("Equal", ["x", "one"], {}, r"'node' \(Equal: mixes reals and integers\)"),
+    "choice by reals": ("Where", ["x", "x", "x"], {}, r"Where 'node': a condition of float32, which must be bool"),
+    "choice of kinds": ("Where", ["truth", "x", "one"], {}, r"'node' \(Where: mixes reals and integers\)"),
+    "logic of reals": ("And", ["x", "truth"], {}, r"And 'node': reads what are no truth values"),
+    "reduction of an axis beyond": ("ReduceSum", ["x", "nine"], {}, r"ReduceSum 'node': axis 9 of a tensor with 3 axes"),
+    "reduction along an unknown axis": ("ReduceSum", ["x", "x"], {}, r"'node' \(ReduceSum: its axes are not a constant\)"),
+    "scale that does not fit": (
+        "LayerNormalization",
+        ["x", "pair"],
+        {},
+        r"LayerNormalization 'node': a scale or shift \[2\] for the",
+    ),
+    "another type within": (
+        *("LayerNormalization", ["x", "half"], {"stash_type": 10}),
+        r"'node' \(LayerNormalization: does not normalise in float32\)",
+    ),
+    "unknown approximation": ("Gelu", ["x"], {"approximate": "magic"}, r"Gelu 'node': approximate is 'magic'"),
+    "unknown attribute": ("Erf", ["x"], {"steps": 3}, r"'node' \(Erf: has the attribute 'steps'\)"),
+    "cast to text": ("Cast", ["x"], {"to": 8}, r"'node' \(Cast: holds string values\)"),
+    "bound that is no number": ("Max", ["x", "nan"], {}, r"Max 'node': a bound is not a number"),
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_nodes_that_do_not_fit(name: str, save: Save) -> None:
+    operator, inputs, attributes, message = NODES[name]
+    values = {
+        **{"zero": [0], "one": [1], "nine": [9], "minus": [-4], "ones": [1, 1], "zeros": [0, 0], "huge": [1 << 40, 1, 1, 1]},
+        "nothing": [0],
+        **{name: np.asarray(value, np.float32) for name, value in (("half", [0.5]), ("pair", [1, 2]), ("nan", np.nan))},
+        "truth": np.asarray([True]),
+    }
+    node = helper.make_node(operator, inputs, ["y"], name="node", **attributes)
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 4])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+    graph = helper.make_graph([node], "net", [entry], [result], initializers)
+    path = save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8))
+    with pytest.raises(InvalidModelError, match=message) as refusal:
+        load_model(path)
+    assert str(refusal.value).startswith(str(path))
+    assert "\n" not in str(refusal.value)
 
 
 def test_an_attribute_that_no_one_knows_is_not_ignored(save: Save) -> None:

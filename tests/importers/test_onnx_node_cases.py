@@ -29,34 +29,56 @@ BOUND = {
     "BatchNormalization": (1, 2, 3, 4),
     "Clip": (1, 2),
     "Dropout": (1, 2),
+    "Expand": (1,),
     "Gemm": (1, 2),
     "Pad": (1, 2, 3),
+    "ReduceMax": (1,),
     "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceSum": (1,),
     "Reshape": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
     "Squeeze": (1,),
     "Unsqueeze": (1,),
 }
 
 _INTEGERS = ("int8", "int16", "uint8", "uint16", "uint32")
-_MEANS = ("default_axes_keepdims", "do_not_keepdims", "keepdims", "negative_axes_keepdims")
+_ORDERS = ("greater", "greater_equal", "less", "less_equal")
+_LOGIC = ("2d", "3d", "4d", "_bcast3v1d", "_bcast3v2d", "_bcast4v2d", "_bcast4v3d", "_bcast4v4d")
 # What a refusal says, and the cases that must meet it.
 REFUSED: dict[str, tuple[str, ...]] = {
-    r"'\w+' \(input: holds uint64, only real numbers and integers of up to 32 bits can be fed\)": tuple(
-        f"test_{operator}_uint64" for operator in ("add", "div", "mul", "sub")
+    r"input: holds uint64, only real numbers, integers of up to 32 bits, int64 and bool can be fed\)": (
+        *(f"test_{operator}_uint64" for operator in ("add", "div", "mul", "sub", "min", "max", "equal", *_ORDERS)),
+        *(f"test_{operator}_equal_uint64_expanded" for operator in ("greater", "less")),
+        "test_pow_types_float32_uint64",
     ),
+    r"'\w+' \(input: holds string, only real numbers": ("test_equal_string", "test_equal_string_broadcast"),
     "pads in mode 'wrap'": ("test_wrap_pad",),
     r"is no tensor but (sequence|optional)_type": ("test_identity_sequence", "test_identity_opt"),
-    r"the impossible shape \[0, 3, 4\]": ("test_reshape_allowzero_reordered",),
-    r"(divides|multiplies|subtracts) two tensors that both vary": (
-        *(
-            f"test_{operator}{variant}"
-            for operator in ("div", "mul", "sub")
-            for variant in ("", "_bcast", "_example", *(f"_{kind}" for kind in _INTEGERS))
-        ),
-        "test_div_int32_trunc",
+    r"the impossible shape \[(2, )?0": (
+        "test_reshape_allowzero_reordered",
+        *(f"test_reduce_{kind}_empty_set" for kind in ("max", "min", "sum")),
+        *(f"test_reduce_{kind}_empty_set_expanded" for kind in ("l1", "log_sum", "sum_square")),
+        "test_reduce_max_empty_set_bool",
+        "test_reduce_sum_empty_set_non_reduced_axis_zero",
+        "test_split_zero_size_splits_opset13",
+        "test_split_zero_size_splits_opset18",
     ),
-    "averages over other axes than all spatial ones": tuple(
-        f"test_reduce_mean_{variant}_{data}" for variant in _MEANS for data in ("example", "random")
+    r"Slice 'y': takes no element of axis 1 of \[20, 10, 5\]": ("test_slice_start_out_of_bounds",),
+    r"\((Div|Mul|Sub|Pow): computes on integers\)": (
+        *(f"test_{operator}_{kind}" for operator in ("div", "mul", "sub") for kind in _INTEGERS),
+        "test_div_int32_trunc",
+        "test_pow_types_int32_int32",
+        "test_pow_types_int64_int64",
+    ),
+    r"\(Pow: mixes reals and integers\)": (
+        *(f"test_pow_types_float32_{kind}" for kind in ("int32", "int64", "uint32")),
+        *(f"test_pow_types_{kind}_float32" for kind in ("int32", "int64")),
+    ),
+    r"uses operator set [17]; convert it": (
+        *(f"test_{operator}{kind}" for operator in ("and", "or") for kind in _LOGIC),
+        *(f"test_not_{rank}d" for rank in (2, 3, 4)),
     ),
     r"\(BatchNormalization: more than its first output is used\)": (
         "test_batchnorm_epsilon_training_mode",
@@ -80,15 +102,22 @@ REFUSED: dict[str, tuple[str, ...]] = {
     ),
 }
 _REFUSALS = {name: why for why, names in REFUSED.items() for name in names}
-# Kinds of value that NumPy alone does not have, and a version of Not that predates what is read.
-_NOT_FOLDED = {"test_identity_sequence", "test_identity_opt", "test_not_2d", "test_not_3d", "test_not_4d"}
+# Kinds of value that NumPy alone does not have, and versions of logic that predate what is read.
+_NOT_FOLDED = {
+    "test_identity_sequence",
+    "test_identity_opt",
+    *(f"test_not_{rank}d" for rank in (2, 3, 4)),
+    *(f"test_{operator}{kind}" for operator in ("and", "or") for kind in _LOGIC),
+}
+# Most cases of Cast have types that nothing here reads; models of our own cover it.
+_WITHOUT_CASES = {"Cast"}
 
 
 def _cases(operators: set[str]) -> dict[str, object]:
     return {case.name: case for case in _ALL if {node.op_type for node in case.model.graph.node} <= operators}
 
 
-CASES = _cases(set(OPERATORS))
+CASES = _cases(set(OPERATORS) - _WITHOUT_CASES)
 PASSING = sorted(set(CASES) - set(_REFUSALS))
 FOLDED = {
     name: case
@@ -109,16 +138,25 @@ def _parts(case, values) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     )
 
 
+def _inferring(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the mean and deviation that LayerNormalization hands out for training."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    if model.graph.node[0].op_type == "LayerNormalization":
+        del model.graph.output[1:], model.graph.node[0].output[1:]
+    return model
+
+
 @pytest.mark.parametrize("name", PASSING)
 def test_case_gives_the_shipped_output(name: str, save: Callable[[onnx.ModelProto], Path]) -> None:
     case = CASES[name]
+    model = _inferring(case.model)
     for values, expected in case.data_sets:
         bound, fed = _parts(case, values)
-        outputs = semantics.run(load_model(save(case.model), bind=bound), fed)
-        assert list(outputs) == [entry.name for entry in case.model.graph.output]
-        for found, wanted in zip(outputs.values(), expected, strict=True):
+        outputs = semantics.run(load_model(save(model), bind=bound), fed)
+        assert list(outputs) == [entry.name for entry in model.graph.output]
+        for found, wanted in zip(outputs.values(), expected[: len(outputs)], strict=True):
             assert found.shape == wanted.shape
-            if wanted.dtype.kind in "iu":
+            if wanted.dtype.kind in "iub":
                 np.testing.assert_array_equal(found, wanted)
             else:
                 np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=case.rtol, atol=case.atol)
@@ -153,9 +191,9 @@ def test_case_on_constants_is_folded(name: str, save: Callable[[onnx.ModelProto]
 
 def test_counts() -> None:
     counts = {"passing": len(PASSING), "refused": len(_REFUSALS), "folded": len(FOLDED)}
-    assert counts["passing"] >= 180, counts
-    assert counts["refused"] <= 53, counts
-    assert counts["folded"] >= 220, counts
+    assert counts["passing"] >= 350, counts
+    assert counts["refused"] <= 85, counts
+    assert counts["folded"] >= 240, counts
     assert set(_REFUSALS) <= set(CASES)
 
 
@@ -170,5 +208,4 @@ def test_no_operator_has_a_later_version_than_those_that_were_read() -> None:
 
 def test_every_operator_has_a_case() -> None:
     exercised = {node.op_type for name in PASSING for node in CASES[name].model.graph.node}
-    # The cases of these multiply, divide or average in ways that are refused; models of our own cover the rest.
-    assert set(OPERATORS) - exercised == {"Div", "Mul", "ReduceMean", "Sub"}
+    assert set(OPERATORS) - exercised == {"And", "Not", *_WITHOUT_CASES}

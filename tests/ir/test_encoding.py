@@ -33,6 +33,8 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(integers, max_size=4).map(tuple)
     if hint is ops.Window:
         return st.builds(ops.Window, *[st.lists(integers, max_size=3).map(tuple)] * 5)
+    if hint is NumberFormat:
+        return st.sampled_from(["int64", "bool", "float32"]).map(NumberFormat.parse)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(hint)
     return {int: integers, float: reals, bool: st.booleans()}[hint]

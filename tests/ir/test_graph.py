@@ -244,3 +244,33 @@ def test_a_lowered_graph_has_final_formats() -> None:
 def test_formats_follow_the_first_input() -> None:
     graph = _diamond()
     assert {tensor.format for tensor in graph.tensors.values()} == {FLOAT32}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shape", "others", "message"),
+    [
+        (ops.Slice((1, 0), (1, 3), (1, 1)), (2, 3), [], "mixes samples of a batch"),
+        (ops.Slice((1, 0), (2, 3), (-1, 1)), (2, 3), [], "mixes samples of a batch"),
+        (ops.Reduce(ops.ReduceFunction.SUM, (0,), True), (2, 3), [], "mixes samples of a batch"),
+        (ops.LayerNorm((0, 1), 1e-5), (2, 3), [np.ones((2, 3), np.float32)] * 2, "mixes samples of a batch"),
+        (ops.Expand((2, 2, 3)), (2, 3), [], "mixes samples of a batch"),
+        (ops.Gather(0), (2, 3), [np.asarray([1, 0])], "picks among samples of a batch"),
+        (ops.Slice((0, 1), (2, 2), (1, 1)), (2, 3), [], ""),
+        (ops.Reduce(ops.ReduceFunction.SUM, (1,), True), (2, 3), [], ""),
+        (ops.LayerNorm((1,), 1e-5), (2, 3), [np.ones(3, np.float32)] * 2, ""),
+        (ops.Expand((2, 4)), (2, 1), [], ""),
+        (ops.Gather(1), (2, 3), [np.asarray([[1, 0]])], ""),
+    ],
+)
+def test_another_batch_or_a_reason(
+    attributes: ops.Attributes, shape: tuple[int, ...], others: list[np.ndarray], message: str
+) -> None:
+    builder = GraphBuilder("net")
+    operands = [builder.input("x", shape), *(builder.constant(f"c{place}", value) for place, value in enumerate(others))]
+    graph = builder.build([builder.add(attributes, operands, output="y")])
+    if message:
+        with pytest.raises(InvalidModelError, match=message):
+            graph.with_batch(5)
+    else:
+        before, after = graph.tensors["y"].shape, graph.with_batch(5).tensors["y"].shape
+        assert (before[0], after) == (2, (5, *before[1:]))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from lepton_dse.errors import InvalidDataError, InvalidModelError
 from lepton_dse.ir import GraphBuilder, Op, Tensor, ops, semantics
 from lepton_dse.ir.semantics import dispatch
-from lepton_dse.numerics.formats import BFLOAT16, FLOAT32, INT8, INT32, INT64, FormatKind, NumberFormat
+from lepton_dse.numerics.formats import BFLOAT16, BOOL, FLOAT32, INT8, INT32, INT64, FormatKind, NumberFormat
 from lepton_dse.numerics.quantize import QuantParams
 
 Array = np.ndarray[Any, Any]
@@ -308,3 +308,155 @@ def test_feeds_are_checked_and_converted() -> None:
 
 def test_every_kind_has_a_meaning() -> None:
     assert set(ops.ATTRIBUTES.values()) == {*dispatch._PLAIN, *dispatch._TYPED}
+
+
+# --- functions, choices, reductions and the picking of elements -----------------------------------------------------------
+
+_SCALARS = {
+    ops.BinaryFunction.SUBTRACT: lambda a, b: a - b,
+    ops.BinaryFunction.MULTIPLY: lambda a, b: a * b,
+    ops.BinaryFunction.DIVIDE: lambda a, b: a / b,
+    ops.BinaryFunction.POWER: lambda a, b: a**b,
+    ops.BinaryFunction.MINIMUM: min,
+    ops.BinaryFunction.MAXIMUM: max,
+    ops.UnaryFunction.NEGATE: lambda x: -x,
+    ops.UnaryFunction.ABSOLUTE: abs,
+    ops.UnaryFunction.SQUARE_ROOT: math.sqrt,
+    ops.UnaryFunction.RECIPROCAL: lambda x: 1 / x,
+    ops.UnaryFunction.EXPONENTIAL: math.exp,
+    ops.UnaryFunction.LOGARITHM: math.log,
+    ops.UnaryFunction.ERROR_FUNCTION: math.erf,
+    ops.Relation.EQUAL: lambda a, b: a == b,
+    ops.Relation.LESS: lambda a, b: a < b,
+    ops.Relation.LESS_OR_EQUAL: lambda a, b: a <= b,
+    ops.Relation.GREATER: lambda a, b: a > b,
+    ops.Relation.GREATER_OR_EQUAL: lambda a, b: a >= b,
+}
+
+
+@given(
+    st.sampled_from(ops.BinaryFunction),
+    st.lists(st.floats(0.25, 4, width=32), min_size=1, max_size=4),
+    st.floats(0.25, 4, width=32),
+)
+def test_functions_of_two_elements(function: ops.BinaryFunction, values: list[float], other: float) -> None:
+    x, y = np.asarray(values, np.float32).reshape(-1, 1), np.asarray([other, 1.5], np.float32)
+    found = _evaluate(ops.Binary(function), x, y, form=FLOAT32, shape=(len(values), 2))
+    for row, column in np.ndindex(found.shape):
+        assert found[row, column] == pytest.approx(_SCALARS[function](float(x[row, 0]), float(y[column])), rel=1e-6)
+
+
+@given(st.sampled_from(ops.UnaryFunction), st.lists(st.floats(0.125, 8, width=32), min_size=1, max_size=5))
+def test_functions_of_one_element(function: ops.UnaryFunction, values: list[float]) -> None:
+    x = np.asarray(values, np.float32)
+    for value, result in zip(x, _evaluate(ops.Unary(function), x, form=FLOAT32), strict=True):
+        assert result == pytest.approx(_SCALARS[function](float(value)), rel=1e-6, abs=1e-6)
+
+
+@given(st.sampled_from(ops.Relation), st.lists(st.integers(-2, 2), min_size=1, max_size=5), st.integers(-2, 2), st.booleans())
+def test_comparisons(relation: ops.Relation, values: list[int], other: int, real: bool) -> None:
+    kind = np.float32 if real else np.int64
+    found = _evaluate(ops.Compare(relation), np.asarray(values, kind), np.asarray(other, kind), form=BOOL)
+    assert found.tolist() == [_SCALARS[relation](value, other) for value in values]
+
+
+def test_gelu_is_x_times_the_normal_distribution() -> None:
+    x = np.linspace(-6, 6, 101, dtype=np.float32)
+    exact = np.asarray([value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x.tolist()])
+    np.testing.assert_allclose(_evaluate(ops.Gelu(), x, form=FLOAT32), exact, atol=1e-6)
+    np.testing.assert_allclose(_evaluate(ops.Gelu(True), x, form=FLOAT32), exact, atol=5e-4)
+
+
+def test_a_choice_and_what_it_chooses_from_broadcast() -> None:
+    condition, a, b = np.asarray([[True], [False]]), np.asarray([1, 2, 3], np.int64), np.asarray(9, np.int64)
+    tensors = [Tensor("c", (2, 1), BOOL), Tensor("a", (3,), INT64), Tensor("b", (), INT64)]
+    op, output = Op("op", ops.Where(), ("c", "a", "b"), "y"), Tensor("y", (2, 3), INT64)
+    assert semantics.evaluate(op, [condition, a, b], output, tensors).tolist() == [[1, 2, 3], [9, 9, 9]]
+
+
+def test_casts_cut_towards_zero_and_refuse_what_does_not_fit() -> None:
+    x = np.asarray([-2.75, -0.5, 0.0, 1.99], np.float32)
+    assert _evaluate(ops.Cast(INT8), x, form=INT8).tolist() == [-2, 0, 0, 1]
+    assert _evaluate(ops.Cast(BOOL), x, form=BOOL).tolist() == [True, True, False, True]
+    assert _evaluate(ops.Cast(FLOAT32), np.asarray([True, False]), form=FLOAT32).tolist() == [1.0, 0.0]
+    for value, message in (
+        (300.0, "gives 0 to 300 for 'y', outside int8"),
+        (np.nan, "reals that int8 cannot hold"),
+        (1e30, "cannot hold"),
+    ):
+        with pytest.raises(InvalidModelError, match=message):
+            _evaluate(ops.Cast(INT8), np.asarray([value], np.float32), form=INT8)
+
+
+@given(st.data(), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.sampled_from(ops.ReduceFunction))
+def test_reductions_of_reals_are_those_of_doubles(data: st.DataObject, shape: list[int], function: ops.ReduceFunction) -> None:
+    axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))))
+    x = np.random.default_rng(data.draw(st.integers(0, 99))).normal(0, 1e3, shape).astype(np.float32)
+    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+    found = _evaluate(ops.Reduce(function, axes, True), x, form=FLOAT32, shape=kept)
+    whole = {ops.ReduceFunction.SUM: math.fsum, ops.ReduceFunction.MINIMUM: min, ops.ReduceFunction.MAXIMUM: max}
+    for place in np.ndindex(*kept):
+        members = [
+            float(x[index])
+            for index in np.ndindex(*shape)
+            if all(a == b for a, b, n in zip(index, place, kept, strict=True) if n > 1)
+        ]
+        mean = function is ops.ReduceFunction.MEAN
+        assert found[place] == np.float32(math.fsum(members) / len(members) if mean else whole[function](members))
+
+
+def test_what_is_refused_of_indices_and_integers() -> None:
+    table, integers = np.arange(6, dtype=np.float32).reshape(3, 2), np.asarray([1, -2], np.int64)
+    assert _evaluate(ops.Gather(0), table, integers, form=FLOAT32, shape=(2, 2)).tolist() == [[2, 3], [2, 3]]
+    for index in (3, -4):
+        with pytest.raises(InvalidModelError, match=f"reads index {index} of an axis of 3; feed indices inside the axis"):
+            _evaluate(ops.Gather(0), table, np.asarray([index], np.int64), form=FLOAT32, shape=(1, 2))
+    for attributes in (ops.Binary(ops.BinaryFunction.DIVIDE), ops.Binary(ops.BinaryFunction.POWER)):
+        with pytest.raises(InvalidModelError, match="has no meaning on integers; compute it on reals"):
+            _evaluate(attributes, integers, integers, form=INT64)
+    for attributes in (ops.Gelu(), ops.Unary(ops.UnaryFunction.EXPONENTIAL)):
+        with pytest.raises(InvalidModelError, match="has no meaning on integers; compute it on reals"):
+            _evaluate(attributes, integers, form=INT64)
+    with pytest.raises(InvalidModelError, match="gives 0 to 254 for 'y', outside int8"):
+        _evaluate(ops.Binary(ops.BinaryFunction.MULTIPLY), *(np.asarray([127], np.int8), np.asarray([2], np.int8)), form=INT8)
+
+
+def _built(attributes: ops.Attributes, *shapes: tuple[int, ...], forms: tuple[NumberFormat, ...] = ()) -> None:
+    builder = GraphBuilder("net")
+    names = [builder.input(f"i{place}", shape, (forms or (FLOAT32,) * len(shapes))[place]) for place, shape in enumerate(shapes)]
+    builder.add(attributes, names, output="y")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shapes", "message"),
+    [
+        (ops.LayerNorm((1,), 1e-5), [(2, 3), (2,), (3,)], r"must have the extents \[3\] of \[2, 3\]"),
+        (ops.LayerNorm((), 1e-5), [(2, 3), (), ()], r"the axes \[\], of which there must be at least one"),
+        (ops.LayerNorm((1, 0), 1e-5), [(2, 3), (2, 3), (2, 3)], "along its ascending axes"),
+        (ops.Reduce(ops.ReduceFunction.SUM, (2,), True), [(2, 3)], "axis 2 of a tensor with 2 axes"),
+        (ops.Reduce(ops.ReduceFunction.SUM, (1, 1), True), [(2, 3)], "and none twice"),
+        (ops.Expand((2, 4)), [(2, 3)], r"cannot broadcast \[2, 3\] with \[2, 4\]"),
+        (ops.Expand((3,)), [(2, 3)], r"cannot repeat \[2, 3\] to \[3\]"),
+        (ops.Slice((0,), (1,), (1,)), [(2, 3)], r"slices 1 axes of a tensor of shape \[2, 3\]"),
+        (ops.Slice((0, 2), (2, 2), (1, 1)), [(2, 3)], "takes 2 elements from 2 in steps of 1 of an axis of 3"),
+        (ops.Slice((0, 0), (2, 2), (1, 0)), [(2, 3)], "in steps of 0 of an axis of 3"),
+        (ops.Slice((0, 1), (2, 3), (1, -1)), [(2, 3)], "takes 3 elements from 1 in steps of -1"),
+        (ops.Gather(0), [(2, 3), (1,)], "indices of float32"),
+        (ops.Where(), [(2, 3)] * 3, "a condition of float32, which must be bool"),
+        (ops.Binary(ops.BinaryFunction.MULTIPLY), [(2, 3), (2,)], r"cannot broadcast \[2, 3\] with \[2\]"),
+        (ops.Compare(ops.Relation.LESS), [(2, 3)], "takes 2 inputs, not 1"),
+    ],
+)
+def test_shapes_that_do_not_fit(attributes: ops.Attributes, shapes: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(InvalidModelError, match=message):
+        _built(attributes, *shapes)
+
+
+def test_formats_of_results() -> None:
+    builder = GraphBuilder("net")
+    x, index = builder.input("x", (2, 3)), builder.input("index", (2, 2), INT64)
+    truth = builder.add(ops.Compare(ops.Relation.LESS), [x, x], output="truth")
+    rows = builder.add(ops.Gather(1), [x, index], output="rows")
+    whole = builder.add(ops.Cast(INT32), [x], output="whole")
+    kept = builder.add(ops.Where(), [truth, whole, whole], output="kept")
+    assert [builder.tensors[name].format for name in (truth, rows, whole, kept)] == [BOOL, FLOAT32, INT32, INT32]

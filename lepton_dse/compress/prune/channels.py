@@ -99,6 +99,8 @@ def _with_shapes(graph: Graph, op: Op, shapes: dict[str, tuple[int, ...]]) -> Op
     """The operation with those attributes that state extents."""
     if isinstance(op.attributes, ops.Reshape):
         return replace(op, attributes=ops.Reshape(shapes[op.output]))
+    if isinstance(op.attributes, ops.Slice):
+        return replace(op, attributes=replace(op.attributes, extent=shapes[op.output]))
     if isinstance(op.attributes, ops.Conv) and is_depthwise(graph, op):
         return replace(op, attributes=replace(op.attributes, groups=shapes[op.inputs[0]][1]))
     return op

@@ -152,7 +152,7 @@ class Coupling:
         for axis in range(len(self.shape(op.output))):
             self.same((op.inputs[0], axis), (op.output, axis))
 
-    def add(self, op: Op) -> None:
+    def broadcast(self, op: Op) -> None:
         """Axes that are not repeated by broadcasting are those of the result."""
         rank = len(self.shape(op.output))
         for name in op.inputs:
@@ -161,11 +161,52 @@ class Coupling:
                 if extent == self.shape(op.output)[axis + offset]:
                     self.same((name, axis), (op.output, axis + offset))
 
+    def function(self, op: Op) -> None:
+        """As a sum or an activation, unless the function has no finite value at 0, which a silenced channel is."""
+        if getattr(op.attributes, "function", None) in _POLES:
+            _unknown(self, op)
+        elif isinstance(op.attributes, ops.Binary):
+            self.broadcast(op)
+        else:
+            self.elementwise(op)
+
     def affine(self, op: Op) -> None:
         """Scale and shift go with the channels."""
         self.elementwise(op)
         for name in op.inputs[1:]:
             self.same((name, 0), (op.output, 1))
+
+    def layer_norm(self, op: Op) -> None:
+        """What is normalised together stays: an element that left would change the mean and the variance of the others."""
+        self.elementwise(op)
+        assert isinstance(op.attributes, ops.LayerNorm)
+        for place, axis in enumerate(op.attributes.axes):
+            for name in op.inputs[1:]:
+                self.same((name, place), (op.output, axis))
+            self.lock(op.output, axis, f"LayerNorm '{op.name}' normalises over it")
+
+    def reduce(self, op: Op) -> None:
+        """What is summed, averaged or compared stays; other axes pass."""
+        assert isinstance(op.attributes, ops.Reduce)
+        axes, keep, place = op.attributes.axes, op.attributes.keepdims, 0
+        for axis in range(len(self.shape(op.inputs[0]))):
+            if axis in axes:
+                self.lock(op.inputs[0], axis, f"Reduce '{op.name}' goes over it")
+                place += keep
+            else:
+                self.same((op.inputs[0], axis), (op.output, place))
+                place += 1
+
+    def picked(self, op: Op) -> None:
+        """Axes that are taken whole and in order pass; others stay."""
+        assert isinstance(op.attributes, ops.Slice)
+        fields = zip(op.attributes.begin, op.attributes.extent, op.attributes.step, strict=True)
+        for axis, (begin, extent, step) in enumerate(fields):
+            if (begin, extent, step) == (0, self.shape(op.inputs[0])[axis], 1):
+                self.same((op.inputs[0], axis), (op.output, axis))
+            else:
+                for name in (op.inputs[0], op.output):
+                    self.lock(name, axis, f"Slice '{op.name}' picks along it")
 
     def pool(self, op: Op) -> None:
         """Batch and channels pass."""
@@ -272,6 +313,9 @@ class Coupling:
                 self.lock(name, axis, f"the window of {op.kind} '{op.name}' slides along it")
 
 
+_POLES = (ops.BinaryFunction.DIVIDE, ops.BinaryFunction.POWER, ops.UnaryFunction.RECIPROCAL, ops.UnaryFunction.LOGARITHM)
+
+
 def _unknown(coupling: Coupling, op: Op) -> None:
     for name in (*op.inputs, op.output):
         for axis in range(len(coupling.shape(name))):
@@ -299,12 +343,19 @@ _RULES: dict[type, Callable[[Coupling, Op], None]] = {
     ops.Conv: Coupling.conv,
     ops.MatMul: Coupling.matmul,
     ops.Affine: Coupling.affine,
-    ops.Add: Coupling.add,
+    ops.Add: Coupling.broadcast,
+    ops.Binary: Coupling.function,
+    ops.Unary: Coupling.function,
+    ops.Gelu: Coupling.elementwise,
+    ops.Cast: Coupling.elementwise,
     ops.Clip: Coupling.elementwise,
     ops.LeakyRelu: Coupling.elementwise,
     ops.Sigmoid: Coupling.elementwise,
     ops.Tanh: Coupling.elementwise,
     ops.Softmax: Coupling.softmax,
+    ops.LayerNorm: Coupling.layer_norm,
+    ops.Reduce: Coupling.reduce,
+    ops.Slice: Coupling.picked,
     ops.ArgMax: Coupling.argmax,
     ops.MaxPool: Coupling.pool,
     ops.AveragePool: Coupling.pool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
@@ -11,6 +11,7 @@ from torch.nn import functional
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Op
+from lepton_dse.numerics.formats import BOOL
 
 __all__ = ["apply", "fake_quantize", "straight_through"]
 
@@ -55,6 +56,22 @@ def apply(op: Op, inputs: Sequence[Tensor]) -> Tensor:
             return x * inputs[1].reshape(shape) + inputs[2].reshape(shape)
         case ops.Add():
             return x + inputs[1]
+        case ops.Binary(function):
+            return _BINARY[function](x, inputs[1])
+        case ops.Unary(function):
+            return _UNARY[function](x)
+        case ops.Compare(relation):
+            return _RELATIONS[relation](x, inputs[1])
+        case ops.Where():
+            return torch.where(x, inputs[1], inputs[2])
+        case ops.Gelu(approximate):
+            return functional.gelu(x, approximate="tanh" if approximate else "none")
+        case ops.Cast(to):
+            return x != 0 if to == BOOL else x.to(getattr(torch, str(to)))
+        case ops.LayerNorm(axes, epsilon):
+            return _layer_norm(x, inputs[1], inputs[2], axes, epsilon)
+        case ops.Reduce(function, axes, keepdims):
+            return _REDUCTIONS[function](x, axes, keepdims)
         case ops.Clip(low, high):
             return torch.clamp(x, low, high)
         case ops.LeakyRelu(alpha):
@@ -82,10 +99,63 @@ def apply(op: Op, inputs: Sequence[Tensor]) -> Tensor:
             return x.reshape(shape)
         case ops.Transpose(permutation):
             return x.permute(permutation)
+        case ops.Expand(shape):
+            return x.expand(shape)
+        case ops.Slice():
+            return _slice(x, op.attributes)
+        case ops.Gather(axis):
+            index = inputs[1].long()
+            picked = x.index_select(axis, torch.where(index < 0, index + x.shape[axis], index).reshape(-1))
+            return picked.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
         case _:
             raise InvalidModelError(
                 f"{op.kind} cannot be trained", where=op.name, fix="train the network up to the operation before it"
             )
+
+
+_BINARY: dict[ops.BinaryFunction, Callable[[Tensor, Tensor], Tensor]] = {
+    ops.BinaryFunction.SUBTRACT: torch.sub,
+    ops.BinaryFunction.MULTIPLY: torch.mul,
+    ops.BinaryFunction.DIVIDE: torch.div,
+    ops.BinaryFunction.POWER: torch.pow,
+    ops.BinaryFunction.MINIMUM: torch.minimum,
+    ops.BinaryFunction.MAXIMUM: torch.maximum,
+}
+_UNARY: dict[ops.UnaryFunction, Callable[[Tensor], Tensor]] = {
+    ops.UnaryFunction.NEGATE: torch.neg,
+    ops.UnaryFunction.ABSOLUTE: torch.abs,
+    ops.UnaryFunction.SQUARE_ROOT: torch.sqrt,
+    ops.UnaryFunction.RECIPROCAL: torch.reciprocal,
+    ops.UnaryFunction.EXPONENTIAL: torch.exp,
+    ops.UnaryFunction.LOGARITHM: torch.log,
+    ops.UnaryFunction.ERROR_FUNCTION: torch.erf,
+}
+_RELATIONS: dict[ops.Relation, Callable[[Tensor, Tensor], Tensor]] = {
+    ops.Relation.EQUAL: torch.eq,
+    ops.Relation.LESS: torch.lt,
+    ops.Relation.LESS_OR_EQUAL: torch.le,
+    ops.Relation.GREATER: torch.gt,
+    ops.Relation.GREATER_OR_EQUAL: torch.ge,
+}
+_REDUCTIONS: dict[ops.ReduceFunction, Callable[[Tensor, tuple[int, ...], bool], Tensor]] = {
+    ops.ReduceFunction.SUM: torch.sum,
+    ops.ReduceFunction.MEAN: torch.mean,
+    ops.ReduceFunction.MINIMUM: torch.amin,
+    ops.ReduceFunction.MAXIMUM: torch.amax,
+}
+
+
+def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor, axes: tuple[int, ...], epsilon: float) -> Tensor:
+    kept = [extent if axis in axes else 1 for axis, extent in enumerate(x.shape)]
+    centred = x - x.mean(dim=axes, keepdim=True)
+    variance = (centred * centred).mean(dim=axes, keepdim=True)
+    return centred / torch.sqrt(variance + epsilon) * scale.reshape(kept) + shift.reshape(kept)
+
+
+def _slice(x: Tensor, picked: ops.Slice) -> Tensor:
+    for axis, (begin, extent, step) in enumerate(zip(picked.begin, picked.extent, picked.step, strict=True)):
+        x = x.index_select(axis, begin + step * torch.arange(extent))
+    return x
 
 
 def _conv(x: Tensor, w: Tensor, b: Tensor | None, window: ops.Window, groups: int) -> Tensor:

@@ -16,11 +16,13 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, LoweredGraph
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.numerics.formats import FLOAT32
+from lepton_dse.numerics.formats import BOOL, FLOAT32
 
 __all__ = ["Applied", "Exported", "export", "export_graph"]
 
-_MOVES = ops.MaxPool | ops.Reshape | ops.Transpose | ops.Concat | ops.Pad | ops.Clip | ops.ArgMax
+_MOVES = ops.MaxPool | ops.Reshape | ops.Transpose | ops.Concat | ops.Pad | ops.Clip | ops.ArgMax | ops.Expand | ops.Slice
+# Kinds that also read or give indices and truth values, in types of their own.
+_MIXED = ops.Compare | ops.Where | ops.Cast | ops.Gather | ops.Binary | ops.Reduce
 _WEIGHTED = ops.Conv | ops.MatMul | ops.Affine
 
 
@@ -171,7 +173,7 @@ class _Export:
         self.record(source, f"{source.kind}, {op.kind}", output, notes=(note,), weights=weights)
 
     def move(self, op: Op, tensors: list[Tensor], output: Tensor) -> None:
-        if all(tensor.format.bits <= 16 for tensor in tensors):
+        if all(tensor.format.bits <= 16 and tensor.format != BOOL for tensor in tensors):
             integers.moved(self.writer, op, tensors, output)
             self.record(op, op.kind, output)
             return
@@ -183,8 +185,9 @@ class _Export:
     def real(self, op: Op, tensors: list[Tensor], output: Tensor) -> None:
         """An operation on reals, which ONNX and the reference both compute in float32."""
         results = () if isinstance(op.attributes, ops.ArgMax) else (output,)
+        mixed = isinstance(op.attributes, _MIXED)
         for tensor in (*tensors, *results):
-            if tensor.format != FLOAT32:
+            if tensor.format != FLOAT32 and not (mixed and tensor.format.is_integer and tensor.quant is None):
                 raise LeptonError(
                     f"computes on {tensor.format}; the operation is exported in float32 alone",
                     where=op.name,

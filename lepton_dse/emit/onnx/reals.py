@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from lepton_dse.emit.onnx import arithmetic
 from lepton_dse.emit.onnx.writer import ModelWriter
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
@@ -289,4 +290,5 @@ _RULES: dict[type, Rule] = {
     ops.Concat: _concat,
     ops.Reshape: _reshape,
     ops.Transpose: _transpose,
+    **arithmetic.RULES,
 }

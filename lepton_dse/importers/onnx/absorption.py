@@ -42,10 +42,13 @@ def _outputs(sketch: Sketch) -> list[str]:
 def _merged(sketch: Sketch, before: Op, op: Op) -> Op | None:
     """`op` done by `before`, or None where that is not possible."""
     constants = [sketch.constants.get(name) for name in op.inputs[1:]]
+    made = sketch.tensors[before.output].shape
+    if op.attributes == ops.Unary(ops.UnaryFunction.NEGATE) and isinstance(before.attributes, ops.Conv | ops.MatMul | ops.Affine):
+        channel = filled(-1, np.empty(made[-1] if isinstance(before.attributes, ops.MatMul) else made[1]))
+        return _with_affine(sketch, before, op, channel, filled(0, channel))
     if any(value is None for value in constants):
         return None
     values = [value for value in constants if value is not None]
-    made = sketch.tensors[before.output].shape
     if isinstance(op.attributes, ops.Affine):
         # The channels of a map are axis 1, those of a matrix product its last axis.
         fits = not isinstance(before.attributes, ops.MatMul) or len(made) == 2

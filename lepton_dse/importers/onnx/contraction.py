@@ -11,7 +11,7 @@ from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32, sp
 from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Window
 
-__all__ = ["average_pool", "conv", "gemm", "global_average_pool", "global_max_pool", "matmul", "max_pool", "reduce_mean"]
+__all__ = ["average_pool", "conv", "gemm", "global_average_pool", "global_max_pool", "matmul", "max_pool"]
 
 
 def conv(node: Node, sketch: Sketch) -> str:
@@ -103,25 +103,6 @@ def global_average_pool(node: Node, sketch: Sketch) -> str:
 def global_max_pool(node: Node, sketch: Sketch) -> str:
     """GlobalMaxPool: one window over everything."""
     return sketch.emit(node, ops.MaxPool(Window.full(_spatial(node, sketch))), [sketch.operand(node.input(0))])
-
-
-def reduce_mean(node: Node, sketch: Sketch) -> str:
-    """ReduceMean over exactly the spatial axes, which is a global average pool."""
-    x = sketch.operand(node.input(0))
-    shape = sketch.tensors[x].shape
-    axes = node.integers("axes", ())
-    if node.input(1):
-        given = sketch.constant(node.input(1))
-        if given is None:
-            raise NotSupported("its axes are not a constant")
-        axes = tuple(int(axis) for axis in given.reshape(-1))
-    node.ignore("noop_with_empty_axes")
-    if len(shape) < 3 or sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))):
-        raise NotSupported("averages over other axes than all spatial ones")
-    pool = ops.AveragePool(Window.full(shape[2:]))
-    if node.integer("keepdims", 1):
-        return sketch.emit(node, pool, [x])
-    return sketch.emit(node, ops.Reshape(shape[:2]), [sketch.emit(node, pool, [x], last=False)])
 
 
 def _spatial(node: Node, sketch: Sketch) -> tuple[int, ...]:

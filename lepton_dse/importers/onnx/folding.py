@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lepton_dse.errors import InvalidModelError
+from lepton_dse.importers.onnx.indexing import picked
 from lepton_dse.importers.onnx.movement import flattened, reshaped, squeezed, unsqueezed
 from lepton_dse.importers.onnx.node import Node
 from lepton_dse.importers.onnx.pointwise import normal_axis
@@ -153,19 +154,9 @@ def _slice(node: Node, values: Sequence[Array]) -> Array:
         axes = _integers(values[3]) if len(values) > 3 else tuple(range(len(starts)))
         steps = _integers(values[4]) if len(values) > 4 else (1,) * len(starts)
     kept = [slice(None)] * data.ndim
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        position = normal_axis(node, axis, data.ndim)
-        extent = data.shape[position]
-        if step == 0:
-            raise ValueError("a step of 0")
-        # ONNX clamps both ends; below the front, a descending slice runs off the end, which Python writes as None.
-        first = start + extent if start < 0 else start
-        last: int | None = end + extent if end < 0 else end
-        if step > 0:
-            kept[position] = slice(max(first, 0), max(last or 0, 0), step)
-        else:
-            last = None if last is None or last < 0 else last
-            kept[position] = slice(min(first, extent - 1), last, step) if first >= 0 else slice(0, 0)
+    for axis, (first, count, step) in picked(node, data.shape, starts, ends, axes, steps).items():
+        end = first + count * step
+        kept[axis] = slice(first, end if end >= 0 else None, step) if count else slice(0, 0)
     return data[tuple(kept)]
 
 
@@ -264,11 +255,17 @@ FOLDABLE: dict[str, Fold] = {
     "Abs": _elementwise(np.abs),
     "Sqrt": _elementwise(np.sqrt),
     "Reciprocal": _elementwise(np.reciprocal),
+    "Exp": _elementwise(np.exp),
+    "Log": _elementwise(np.log),
     "Floor": _elementwise(np.floor),
     "Ceil": _elementwise(np.ceil),
     "Equal": _elementwise(np.equal),
     "Less": _elementwise(np.less),
     "Greater": _elementwise(np.greater),
+    "LessOrEqual": _elementwise(np.less_equal),
+    "GreaterOrEqual": _elementwise(np.greater_equal),
+    "And": _elementwise(np.logical_and),
+    "Or": _elementwise(np.logical_or),
     "Not": _elementwise(np.logical_not),
     "Min": _chained(np.minimum),
     "Max": _chained(np.maximum),

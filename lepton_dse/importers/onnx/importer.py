@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from lepton_dse.errors import InvalidModelError, LeptonError
-from lepton_dse.importers.onnx import contraction, movement, pointwise
+from lepton_dse.importers.onnx import arithmetic, contraction, indexing, movement, pointwise, reduction
 from lepton_dse.importers.onnx.absorption import absorb
 from lepton_dse.importers.onnx.folding import FOLDABLE, fold, shape_of
 from lepton_dse.importers.onnx.node import Node
+from lepton_dse.importers.onnx.patterns import fuse
 from lepton_dse.importers.onnx.sketch import Sketch
 from lepton_dse.importers.onnx.structure import declare_inputs, opset_of, ordered, unique
 from lepton_dse.importers.onnx.values import NotSupported, tensor_value, text
 from lepton_dse.importers.protocol import Importer, ImportOptions, Unsupported, UnsupportedError, printable
 from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.ops import BinaryFunction, ReduceFunction, Relation, UnaryFunction
 
 __all__ = ["IMPORTER", "OPERATORS", "load_onnx"]
 
@@ -27,41 +29,75 @@ _SHAPES = ("Shape", "Size")
 _SOURCES = ("Constant", "ConstantOfShape")
 
 OPERATORS: dict[str, Callable[[Node, Sketch], str]] = {
-    "Add": pointwise.add,
+    "Abs": arithmetic.function(UnaryFunction.ABSOLUTE),
+    "Add": arithmetic.add,
+    "And": arithmetic.both,
     "ArgMax": pointwise.argmax,
     "AveragePool": contraction.average_pool,
     "BatchNormalization": pointwise.batch_normalization,
+    "Cast": arithmetic.cast,
     "Clip": pointwise.clip,
     "Concat": movement.concat,
     "Conv": contraction.conv,
-    "Div": pointwise.div,
+    "Div": arithmetic.div,
     "Dropout": movement.dropout,
+    "Equal": arithmetic.comparison(Relation.EQUAL),
+    "Erf": arithmetic.function(UnaryFunction.ERROR_FUNCTION),
+    "Exp": arithmetic.function(UnaryFunction.EXPONENTIAL),
+    "Expand": indexing.expand,
     "Flatten": movement.flatten,
+    "Gather": indexing.gather,
+    "Gelu": arithmetic.gelu,
     "Gemm": contraction.gemm,
     "GlobalAveragePool": contraction.global_average_pool,
     "GlobalMaxPool": contraction.global_max_pool,
+    "Greater": arithmetic.comparison(Relation.GREATER),
+    "GreaterOrEqual": arithmetic.comparison(Relation.GREATER_OR_EQUAL),
     "Identity": movement.identity,
     "LRN": pointwise.local_response_norm,
+    "LayerNormalization": reduction.layer_normalization,
     "LeakyRelu": pointwise.leaky_relu,
+    "Less": arithmetic.comparison(Relation.LESS),
+    "LessOrEqual": arithmetic.comparison(Relation.LESS_OR_EQUAL),
+    "Log": arithmetic.function(UnaryFunction.LOGARITHM),
     "MatMul": contraction.matmul,
+    "Max": arithmetic.extreme(BinaryFunction.MAXIMUM),
     "MaxPool": contraction.max_pool,
-    "Mul": pointwise.mul,
+    "Min": arithmetic.extreme(BinaryFunction.MINIMUM),
+    "Mul": arithmetic.mul,
+    "Neg": arithmetic.function(UnaryFunction.NEGATE),
+    "Not": arithmetic.inverse,
+    "Or": arithmetic.either,
     "Pad": movement.pad,
-    "ReduceMean": contraction.reduce_mean,
+    "Pow": arithmetic.power,
+    "Reciprocal": arithmetic.function(UnaryFunction.RECIPROCAL),
+    "ReduceMax": reduction.reduction(ReduceFunction.MAXIMUM),
+    "ReduceMean": reduction.reduction(ReduceFunction.MEAN),
+    "ReduceMin": reduction.reduction(ReduceFunction.MINIMUM),
+    "ReduceSum": reduction.reduction(ReduceFunction.SUM),
     "Relu": pointwise.relu,
     "Reshape": movement.reshape,
     "Sigmoid": pointwise.sigmoid,
+    "Slice": indexing.slice_of,
     "Softmax": pointwise.softmax,
+    "Split": indexing.split,
+    "Sqrt": arithmetic.function(UnaryFunction.SQUARE_ROOT),
     "Squeeze": movement.squeeze,
-    "Sub": pointwise.sub,
-    "Sum": pointwise.sum_of,
+    "Sub": arithmetic.sub,
+    "Sum": arithmetic.sum_of,
     "Tanh": pointwise.tanh,
     "Transpose": movement.transpose,
     "Unsqueeze": movement.unsqueeze,
+    "Where": arithmetic.where,
 }
 # Operators of which no input may be left out, and the fewest inputs of others that need more than one.
-_VARIADIC = ("Concat", "Sum")
-_ARITY = {"Add": 2, "BatchNormalization": 5, "Conv": 2, "Div": 2, "Gemm": 2, "MatMul": 2, "Mul": 2, "Sub": 2}
+_VARIADIC = ("Concat", "Max", "Min", "Sum")
+_PAIRS = ("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mul", "Or", "Pow", "Sub")
+_ARITY = {
+    **dict.fromkeys((*_PAIRS, "Conv", "Expand", "Gather", "Gemm", "LayerNormalization", "MatMul"), 2),
+    **{"BatchNormalization": 5, "Where": 3},
+}
+_SEVERAL_RESULTS = ("Split",)
 
 
 def load_onnx(path: Path, options: ImportOptions) -> Graph:
@@ -131,6 +167,7 @@ def _graph(model: Any, path: Path, options: ImportOptions) -> Graph:
         _collect(unsupported, node.name, node.op_type, partial(_visit, node, sketch, read))
     if unsupported:
         raise UnsupportedError(unsupported)
+    fuse(sketch)
     absorb(sketch)
     return sketch.finish()
 
@@ -152,7 +189,7 @@ def _visit(node: Node, sketch: Sketch, read: set[str]) -> None:
         raise NotSupported(f"is of the domain '{node.domain}'")
     if operator not in OPERATORS and operator not in FOLDABLE and operator not in _SHAPES + _SOURCES:
         raise NotSupported("no such operator here")
-    if any(name in read for name in node.outputs[1:] if name):
+    if operator not in _SEVERAL_RESULTS and any(name in read for name in node.outputs[1:] if name):
         raise NotSupported("more than its first output is used")
     if any(name and not sketch.knows(name) for name in node.inputs):
         return  # behind what is not supported: its inputs are unknown, so no more can be said of it

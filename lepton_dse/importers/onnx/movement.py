@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from lepton_dse.errors import InvalidModelError
+from lepton_dse.importers.onnx.indexing import integers
 from lepton_dse.importers.onnx.node import Node
 from lepton_dse.importers.onnx.pointwise import normal_axis
 from lepton_dse.importers.onnx.sketch import Sketch
@@ -52,7 +53,8 @@ def concat(node: Node, sketch: Sketch) -> str:
     inputs = [sketch.operand(name) for name in node.inputs]
     if not node.has("axis"):
         raise InvalidModelError("has no axis", where=node.where)
-    return sketch.emit(node, ops.Concat(normal_axis(node, node.integer("axis", 0), len(sketch.tensors[inputs[0]].shape))), inputs)
+    axis = normal_axis(node, node.integer("axis", 0), len(sketch.tensors[inputs[0]].shape))
+    return inputs[0] if len(inputs) == 1 else sketch.emit(node, ops.Concat(axis), inputs)
 
 
 def transpose(node: Node, sketch: Sketch) -> str:
@@ -76,14 +78,14 @@ def pad(node: Node, sketch: Sketch) -> str:
     if node.opset < 11:
         pads, value = node.integers("pads", ()), node.real("value", 0.0)
     else:
-        pads = _integers(node, sketch, 1, "pads")
+        pads = integers(node, sketch, 1, "pads")
         if node.input(2):
             given = sketch.constant(node.input(2))
             if given is None:
                 raise NotSupported("its value is not a constant")
             value = float(given.reshape(-1)[0]) if given.size == 1 else math.nan
         if node.input(3):
-            axes = tuple(normal_axis(node, axis, rank) for axis in _integers(node, sketch, 3, "axes"))
+            axes = tuple(normal_axis(node, axis, rank) for axis in integers(node, sketch, 3, "axes"))
     if math.isnan(value) or len(pads) != 2 * len(axes) or len(set(axes)) != len(axes):
         raise InvalidModelError(f"pads {list(pads)[:8]} with {value} do not fit a tensor of {rank} axes", where=node.where)
     begin, end = [0] * rank, [0] * rank
@@ -96,7 +98,7 @@ def pad(node: Node, sketch: Sketch) -> str:
 
 def reshape(node: Node, sketch: Sketch) -> str:
     """Reshape to a constant shape."""
-    shape = reshaped(node, sketch.shape(node.input(0)), _integers(node, sketch, 1, "shape"))
+    shape = reshaped(node, sketch.shape(node.input(0)), integers(node, sketch, 1, "shape"))
     return _view(node, sketch, shape)
 
 
@@ -123,18 +125,7 @@ def _view(node: Node, sketch: Sketch, shape: Shape) -> str:
 def _axes(node: Node, sketch: Sketch) -> Shape:
     if node.opset < 13:
         return node.integers("axes", ())
-    return _integers(node, sketch, 1, "axes") if node.input(1) else ()
-
-
-def _integers(node: Node, sketch: Sketch, index: int, what: str) -> Shape:
-    if not node.input(index):
-        raise InvalidModelError(f"has no {what}", where=node.where)
-    value = sketch.constant(node.input(index))
-    if value is None:
-        raise NotSupported(f"its {what} are not a constant")
-    if value.dtype.kind != "i" or value.ndim > 1 or value.size > 64:
-        raise InvalidModelError(f"its {what} are not a list of integers", where=node.where)
-    return tuple(int(entry) for entry in value.reshape(-1))
+    return integers(node, sketch, 1, "axes") if node.input(1) else ()
 
 
 # --- shapes, shared with the folding of constants ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Activations, sums, normalisations and the choice of a class."""
+"""Activations, normalisations and the choice of a class."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import math
 import numpy as np
 
 from lepton_dse.errors import InvalidModelError
+from lepton_dse.importers.onnx.arithmetic import affine
 from lepton_dse.importers.onnx.node import Node
 from lepton_dse.importers.onnx.sketch import Sketch
-from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32, filled, spread
+from lepton_dse.importers.onnx.values import Array, NotSupported, as_float32, spread
 from lepton_dse.ir import ops
 
 __all__ = [
-    "add",
     "argmax",
     "batch_normalization",
     "clip",
-    "div",
     "leaky_relu",
     "local_response_norm",
-    "mul",
     "normal_axis",
     "relu",
     "sigmoid",
     "softmax",
-    "sub",
-    "sum_of",
     "tanh",
 ]
 
@@ -128,84 +124,7 @@ def batch_normalization(node: Node, sketch: Sketch) -> str:
     epsilon = node.real("epsilon", 1e-5)
     scale = spread(lambda gamma, square: gamma / np.sqrt(square + epsilon), scale, variance)
     shift = spread(lambda beta, centre, factor: beta - centre * factor, shift, mean, scale)
-    return _affine(node, sketch, x, scale, shift)
-
-
-def add(node: Node, sketch: Sketch) -> str:
-    """Add: a constant per channel is a shift, which a neighbour may absorb."""
-    x, constant = _constant_operand(node, sketch)
-    if constant is None:
-        return sketch.emit(node, ops.Add(), [sketch.operand(node.input(0)), sketch.operand(node.input(1))])
-    shift = _per_channel(sketch, x, constant)
-    if shift is None:
-        return sketch.emit(node, ops.Add(), [x, sketch.operand(node.input(1 if sketch.constant(node.input(0)) is None else 0))])
-    return _affine(node, sketch, x, filled(1, shift), shift)
-
-
-def sum_of(node: Node, sketch: Sketch) -> str:
-    """Sum of any number of tensors, as a chain of Adds."""
-    total = sketch.operand(node.input(0))
-    for index, name in enumerate(node.inputs[1:], 2):
-        total = sketch.emit(node, ops.Add(), [total, sketch.operand(name)], last=index == len(node.inputs))
-    return total
-
-
-def mul(node: Node, sketch: Sketch) -> str:
-    """Mul by a constant per channel."""
-    x, scale = _channel_constant(node, sketch, "multiplies")
-    return _affine(node, sketch, x, scale, filled(0, scale))
-
-
-def div(node: Node, sketch: Sketch) -> str:
-    """Div by a constant per channel."""
-    if sketch.constant(node.input(0)) is not None:
-        raise NotSupported("divides a constant by a tensor")
-    x, divisor = _channel_constant(node, sketch, "divides")
-    return _affine(node, sketch, x, spread(np.reciprocal, divisor), filled(0, divisor))
-
-
-def sub(node: Node, sketch: Sketch) -> str:
-    """Sub of, or from, a constant per channel."""
-    x, constant = _channel_constant(node, sketch, "subtracts")
-    if sketch.constant(node.input(0)) is not None:
-        return _affine(node, sketch, x, filled(-1, constant), constant)
-    return _affine(node, sketch, x, filled(1, constant), spread(np.negative, constant))
-
-
-def _constant_operand(node: Node, sketch: Sketch) -> tuple[str, Array | None]:
-    """Of two operands, the tensor that varies and the constant, if one of them is a constant."""
-    for index in (1, 0):
-        value = sketch.constant(node.input(index))
-        if value is not None:
-            return sketch.operand(node.input(1 - index)), as_float32(value)
-    return sketch.operand(node.input(0)), None
-
-
-def _channel_constant(node: Node, sketch: Sketch, verb: str) -> tuple[str, Array]:
-    x, constant = _constant_operand(node, sketch)
-    if constant is None:
-        raise NotSupported(f"{verb} two tensors that both vary")
-    channel = _per_channel(sketch, x, constant)
-    if channel is None:
-        raise NotSupported(f"{verb} with a constant that is not one number per channel of axis 1")
-    return x, channel
-
-
-def _per_channel(sketch: Sketch, x: str, constant: Array) -> Array | None:
-    """The constant as one float64 per channel of axis 1, or None if it is not that."""
-    shape = sketch.tensors[x].shape
-    aligned = (1,) * (len(shape) - constant.ndim) + constant.shape
-    if len(shape) < 2 or len(aligned) != len(shape) or aligned[1] not in (1, shape[1]):
-        return None
-    if any(extent != 1 for axis, extent in enumerate(aligned) if axis != 1):
-        return None
-    return _as_float64(np.broadcast_to(constant.reshape(-1), (shape[1],)))
-
-
-def _affine(node: Node, sketch: Sketch, x: str, scale: Array, shift: Array) -> str:
-    parts = {"scale": scale, "shift": shift}
-    names = [sketch.add_constant(f"{node.outputs[0]}_{part}", as_float32(value)) for part, value in parts.items()]
-    return sketch.emit(node, ops.Affine(), [x, *names])
+    return affine(node, sketch, x, scale, shift)
 
 
 def _as_float64(value: Array) -> Array:

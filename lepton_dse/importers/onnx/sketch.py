@@ -17,8 +17,16 @@ from lepton_dse.numerics.formats import FLOAT32, NumberFormat
 
 __all__ = ["Sketch"]
 
-# Kinds that move, compare or add elements, and so have an exact meaning on integers too.
-_EXACT = (ops.Reshape, ops.Transpose, ops.Concat, ops.Pad, ops.Clip, ops.MaxPool, ops.Add)
+# Kinds that move, compare, choose or add elements, and so have an exact meaning on integers too.
+_EXACT = (
+    *(ops.Reshape, ops.Transpose, ops.Concat, ops.Pad, ops.Expand, ops.Slice, ops.Gather),
+    *(ops.Clip, ops.MaxPool, ops.Add, ops.Compare, ops.Where, ops.Cast),
+)
+_EXACT_FUNCTIONS = (
+    *(ops.BinaryFunction.MINIMUM, ops.BinaryFunction.MAXIMUM),
+    *(ops.ReduceFunction.MINIMUM, ops.ReduceFunction.MAXIMUM),
+)
+_WIDEST_SUM = 32  # bits of integers whose sums cannot leave 64
 # Folding may produce so many bytes in all, and besides each stored constant in so many forms (cast, scaled, shifted ...).
 _ALLOWANCE = 1 << 27
 _ALLOWED_FORMS = 8
@@ -73,12 +81,12 @@ class Sketch:
         return self.tensors[value].shape if isinstance(value, str) else value.shape
 
     def operand(self, name: str) -> str:
-        """The tensor that a name stands for; a constant becomes one in float32."""
+        """The tensor that a name stands for; a constant becomes one, reals in float32 and integers in their own type."""
         value = self._values[name]
         if isinstance(value, str):
             return value
         if name not in self._operands:
-            self._operands[name] = self.add_constant(name, as_float32(value))
+            self._operands[name] = self.add_constant(name, value if value.dtype.kind in "iub" else as_float32(value))
         return self._operands[name]
 
     def store(self, name: str, value: Array) -> None:
@@ -125,7 +133,7 @@ class Sketch:
             name, count = f"{stem}_{count}", count + 1
         return name
 
-    def emit(self, node: Node, attributes: Attributes, inputs: Sequence[str], *, last: bool = True) -> str:
+    def emit(self, node: Node, attributes: Attributes, inputs: Sequence[str], *, last: bool = True, output: str = "") -> str:
         """Append an operation over tensors of the sketch; returns the tensor it makes.
 
         Parameters
@@ -138,6 +146,8 @@ class Sketch:
             Tensors of the sketch.
         last : bool
             Whether it makes the node's own output, and so takes its name.
+        output : str
+            Another name for the result, of a node with several outputs.
 
         Raises
         ------
@@ -147,15 +157,12 @@ class Sketch:
             If it would multiply or average integers, or mix them with reals.
         """
         operands = [self.tensors[name] for name in inputs]
-        if any(operand.format != operands[0].format for operand in operands):
-            raise NotSupported("mixes reals and integers")
-        if operands[0].format.is_integer and not isinstance(attributes, _EXACT):
-            raise NotSupported("computes on integers")
+        _check_formats(attributes, [operand.format for operand in operands])
         try:
             shape, form = infer(attributes, operands)
         except InvalidModelError as error:
             raise InvalidModelError(error.what, where=node.where, fix="export the model again") from error
-        output = node.outputs[0] if last else self.fresh(f"{node.outputs[0]}_{type(attributes).__name__.lower()}")
+        output = output or node.outputs[0] if last else self.fresh(f"{node.outputs[0]}_{type(attributes).__name__.lower()}")
         self.tensors[output] = Tensor(output, shape, form)
         self.operations.append(Op(node.name, attributes, tuple(inputs), output))
         return output
@@ -182,3 +189,22 @@ class Sketch:
             elif result != name:
                 builder.add(ops.Reshape(self.tensors[result].shape), [result], output=name)
         return builder.build(self.outputs)
+
+
+def _check_formats(attributes: Attributes, formats: Sequence[NumberFormat]) -> None:
+    """Refuse to mix formats, and to compute on integers what is not exact on them."""
+    match attributes:
+        case ops.Gather():
+            values = formats[:1]
+        case ops.Where():
+            values = formats[1:]
+        case _:
+            values = formats
+    if any(form != values[0] for form in values):
+        raise NotSupported("mixes reals and integers")
+    if not values[0].is_integer:
+        return
+    if not isinstance(attributes, _EXACT) and getattr(attributes, "function", None) not in _EXACT_FUNCTIONS:
+        raise NotSupported("computes on integers")
+    if isinstance(attributes, ops.Add) and values[0].bits > _WIDEST_SUM:
+        raise NotSupported(f"adds integers of more than {_WIDEST_SUM} bits")

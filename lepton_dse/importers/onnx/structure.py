@@ -21,7 +21,7 @@ __all__ = ["OPSETS", "declare_inputs", "opset_of", "ordered", "unique"]
 
 OPSETS = range(9, 29)
 _REALS = (1, 10, 11, 16)  # TensorProto.DataType: float, float16, double, bfloat16
-_INTEGERS = (2, 3, 4, 5, 6, 12)  # of 8 to 32 bits, whose sums are exact in 64
+_INTEGERS = (2, 3, 4, 5, 6, 7, 9, 12)  # of 8 to 32 bits, int64 and bool
 _MAX_RANK = 16
 _AGAIN = "export the model again"
 
@@ -131,6 +131,12 @@ def declare_inputs(sketch: Sketch, inputs: Mapping[str, Any], options: ImportOpt
     for name in (*options.shapes, *options.bind):
         if name not in inputs:
             raise InvalidModelError(f"has no input '{name}'", fix=f"its inputs are {', '.join(inputs) or 'none'}")
+    labels = _labels(inputs)
+    for name, extent in options.dims.items():
+        if name not in labels:
+            raise InvalidModelError(f"has no open axis '{name}'", fix=f"its open axes are {', '.join(labels) or 'none'}")
+        if extent < 1:
+            raise InvalidModelError(f"an extent of {extent} for the axis '{name}'", fix="use at least 1")
     unsupported = []
     for name, entry in inputs.items():
         kind = entry.type.WhichOneof("value")
@@ -145,7 +151,7 @@ def declare_inputs(sketch: Sketch, inputs: Mapping[str, Any], options: ImportOpt
             sketch.add_input(name, _input_shape(name, entry.type.tensor_type, options), form)
         else:
             found = type_name(entry.type.tensor_type.elem_type)
-            why = f"holds {found}, only real numbers and integers of up to 32 bits can be fed"
+            why = f"holds {found}, only real numbers, integers of up to 32 bits, int64 and bool can be fed"
             unsupported.append(Unsupported(name, "input", why))
     return unsupported
 
@@ -164,16 +170,28 @@ def _input_shape(name: str, kind: Any, options: ImportOptions) -> tuple[int, ...
             raise InvalidModelError(f"the given shape {list(given)} contradicts {declared[:8]} in the file", where=where)
         shape = list(given)
     else:
-        shape = [(options.batch or 1) if axis == 0 and extent == -1 else extent for axis, extent in enumerate(declared)]
+        shape = [
+            options.dims.get(_label(axis), (options.batch or 1) if position == 0 else -1) if extent == -1 else extent
+            for position, (axis, extent) in enumerate(zip(kind.shape.dim, declared, strict=True))
+        ]
     if -1 in shape:
         axis = shape.index(-1)
-        label = text(kind.shape.dim[axis].dim_param)
+        label = _label(kind.shape.dim[axis])
+        fix = f"give it: dims={{'{label}': ...}}" if label else f"give the whole shape: shapes={{'{name}': (...)}}"
         said = f" ('{label}')" if label else ""
-        raise InvalidModelError(
-            f"axis {axis}{said} has no extent in the file", where=where, fix=f"give the whole shape: shapes={{'{name}': (...)}}"
-        )
+        raise InvalidModelError(f"axis {axis}{said} has no extent in the file", where=where, fix=fix)
     if len(shape) > _MAX_RANK or any(extent < 1 for extent in shape) or math.prod(shape) > MAX_ELEMENTS:
         raise InvalidModelError(
             f"has the impossible shape {shape[:8]}", where=where, fix=f"at most {MAX_ELEMENTS} elements, none empty"
         )
     return tuple(shape)
+
+
+def _label(axis: Any) -> str:
+    """The name of an open axis; empty where it has none."""
+    return text(axis.dim_param) if axis.WhichOneof("value") == "dim_param" else ""
+
+
+def _labels(inputs: Mapping[str, Any]) -> list[str]:
+    tensors = [entry.type.tensor_type for entry in inputs.values() if entry.type.WhichOneof("value") == "tensor_type"]
+    return sorted({label for tensor in tensors for axis in tensor.shape.dim if (label := _label(axis))})

@@ -13,7 +13,7 @@ from lepton_dse.errors import InvalidDataError, InvalidModelError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
-from lepton_dse.ir.semantics import contraction, elementwise, movement, pooling, quantised
+from lepton_dse.ir.semantics import arithmetic, contraction, elementwise, movement, pooling, quantised, reduction
 from lepton_dse.ir.tensors import Tensor
 
 __all__ = ["evaluate", "run"]
@@ -27,11 +27,19 @@ _PLAIN: dict[type, Plain] = {
     ops.MatMul: contraction.matmul,
     ops.Affine: elementwise.affine,
     ops.Add: elementwise.add,
+    ops.Binary: arithmetic.binary,
+    ops.Compare: arithmetic.compare,
+    ops.Where: arithmetic.where,
+    ops.Unary: arithmetic.unary,
+    ops.Gelu: arithmetic.gelu,
+    ops.Cast: arithmetic.cast,
     ops.Clip: elementwise.clip,
     ops.LeakyRelu: elementwise.leaky_relu,
     ops.Sigmoid: elementwise.sigmoid,
     ops.Tanh: elementwise.tanh,
     ops.Softmax: elementwise.softmax,
+    ops.LayerNorm: reduction.layer_norm,
+    ops.Reduce: reduction.reduce,
     ops.ArgMax: elementwise.argmax,
     ops.LocalResponseNorm: elementwise.local_response_norm,
     ops.MaxPool: pooling.max_pool,
@@ -41,6 +49,9 @@ _PLAIN: dict[type, Plain] = {
     ops.Concat: movement.concat,
     ops.Reshape: movement.reshape,
     ops.Transpose: movement.transpose,
+    ops.Expand: movement.expand,
+    ops.Slice: movement.take,
+    ops.Gather: movement.gather,
     ops.Requantize: quantised.requantize,
     ops.AddRequantize: quantised.add_requantize,
     ops.Lookup: quantised.lookup,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_dse.errors import InvalidModelError
 from lepton_dse.ir import ops
 
-__all__ = ["concat", "pad", "reshape", "transpose"]
+__all__ = ["concat", "expand", "gather", "pad", "reshape", "take", "transpose"]
 
 Array = NDArray[Any]
 
@@ -44,3 +45,29 @@ def reshape(attributes: ops.Reshape, inputs: Sequence[Array]) -> Array:
 def transpose(attributes: ops.Transpose, inputs: Sequence[Array]) -> Array:
     """Axes in another order."""
     return inputs[0].transpose(attributes.permutation)
+
+
+def expand(attributes: ops.Expand, inputs: Sequence[Array]) -> Array:
+    """Elements repeated along axes."""
+    return np.broadcast_to(inputs[0], attributes.shape).copy()
+
+
+def take(attributes: ops.Slice, inputs: Sequence[Array]) -> Array:
+    """Every `step`-th element of each axis from `begin`, backwards where that is negative."""
+    kept = []
+    for begin, extent, step in zip(attributes.begin, attributes.extent, attributes.step, strict=True):
+        end = begin + extent * step
+        kept.append(slice(begin, end if end >= 0 else None, step))  # a negative end would count from the back
+    return inputs[0][tuple(kept)]
+
+
+def gather(attributes: ops.Gather, inputs: Sequence[Array]) -> Array:
+    """Slices along an axis, in the order of the indices."""
+    x, indices = inputs
+    extent = x.shape[attributes.axis]
+    low, high = int(indices.min(initial=0)), int(indices.max(initial=0))
+    if low < -extent or high >= extent:
+        raise InvalidModelError(
+            f"reads index {low if low < -extent else high} of an axis of {extent}", fix="feed indices inside the axis"
+        )
+    return np.take(x, indices.astype(np.int64), axis=attributes.axis)
