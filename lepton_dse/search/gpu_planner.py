@@ -19,6 +19,7 @@ from lepton_dse.schedule.gpu import (
     Blocks,
     Contraction,
     Engine,
+    GpuProgram,
     Limits,
     Operand,
     Packed4,
@@ -37,9 +38,10 @@ from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
 from lepton_dse.sim.gpu.gemm import Constants, Machine, Product, product_time
 from lepton_dse.sim.gpu.gemm import Tile as PricedTile
 from lepton_dse.sim.gpu.machine import limits_of
+from lepton_dse.sim.gpu.streaming import streaming_time
 from lepton_dse.targets import GpuTarget
 
-__all__ = ["PLANNER"]
+__all__ = ["PLANNER", "kernel_time"]
 
 
 @dataclass
@@ -63,23 +65,27 @@ class _Chooser:
 
     def _cheapest(self, problem: Problem, engine: Engine) -> tuple[Tile, float]:
         best: tuple[Tile, float] | None = None
-        product = _product(problem, engine)
         for tile in tiles_of(problem, engine, self.capability):
             self.evaluated += 1
             kernel = Contraction(problem.a, problem.b, problem.products, engine, tile, (), problem.swapped)
-            registers = estimated_registers(kernel, self.capability)
-            held = resident_blocks(kernel, registers, self.limits)
-            if not held:
-                continue
-            depth = tile.pitch / engine.element_bytes
-            priced = PricedTile(float(tile.rows), float(tile.columns), float(tile.threads), float(registers), depth)
-            stages = float(tile.stages)
-            time = float(product_time(product, priced, 1.0, stages, float(held), self.machine, self.constants)[0])
-            if best is None or time < best[1]:
+            time = kernel_time(kernel, self.capability, self.limits, self.machine, self.constants)
+            if time is not None and (best is None or time < best[1]):
                 best = tile, time
         if best is None:
             raise LeptonError("no tile fits a multiprocessor", fix=f"not even {default_tile(problem, engine, self.capability)}")
         return best
+
+
+def kernel_time(kernel: Contraction, capability: float, limits: Limits, machine: Machine, constants: Constants) -> float | None:
+    """Seconds of a contraction under the closed form; None where a multiprocessor holds no block of it."""
+    registers = estimated_registers(kernel, capability)
+    held = resident_blocks(kernel, registers, limits)
+    if not held:
+        return None
+    tile = kernel.tile
+    depth = tile.pitch / kernel.engine.element_bytes
+    priced = PricedTile(float(tile.rows), float(tile.columns), float(tile.threads), float(registers), depth)
+    return float(product_time(_product(kernel), priced, 1.0, float(tile.stages), float(held), machine, constants)[0])
 
 
 def plan(request: PlanRequest) -> PlanDraft:
@@ -92,9 +98,12 @@ def plan(request: PlanRequest) -> PlanDraft:
     if not known:
         return draft
     chooser = _Chooser(target.compute_capability.value, limits_of(target), device.machine, device.constants)
-    gpu_program(request.graph, chooser.capability, chooser, chooser.limits)
+    try:
+        program = gpu_program(request.graph, chooser.capability, chooser, chooser.limits)
+    except LeptonError:  # a network that can be priced though no kernels can be written for it, which emission says
+        return draft
     entries = tuple(_mapped(entry, chooser.chosen) for entry in draft.ops)
-    return PlanDraft(_priced(draft.predicted, chooser), entries)
+    return PlanDraft(_priced(draft.predicted, chooser, _copies(program, device.machine, device.constants)), entries)
 
 
 PLANNER: Planner = plan
@@ -106,9 +115,23 @@ def _mapped(entry: OpPlan, chosen: Items[str, tuple[Tile, float]]) -> OpPlan:
     return entry.model_copy(update={"mapping": chosen[entry.op][0].mapping})
 
 
-def _priced(report: CostReport, chooser: _Chooser) -> CostReport:
-    """The report with the times of the emitted contractions."""
-    costs = tuple(_repriced(cost, chooser) for cost in report.ops)
+def _copies(program: GpuProgram, machine: Machine, constants: Constants) -> dict[str, float]:
+    """Seconds that changes of layout take, by the operation that they come before."""
+    found: dict[str, float] = {}
+    waiting = 0.0
+    for kernel in program.kernels:
+        if kernel.reordered:
+            elements = float(kernel.result.tensor.elements)
+            waiting += float(streaming_time(elements, 0.0, 2.0 * kernel.result.bytes, elements, machine, constants)[0])
+        else:
+            found[kernel.name], waiting = waiting, 0.0
+    return found
+
+
+def _priced(report: CostReport, chooser: _Chooser, copies: Items[str, float]) -> CostReport:
+    """The report with the times of the emitted contractions, and of the changes of layout before each kernel."""
+    priced = (_repriced(cost, chooser) for cost in report.ops)
+    costs = tuple(cost.model_copy(update={"latency_s": cost.latency_s + copies.get(cost.name, 0.0)}) for cost in priced)
     latency = sum(cost.latency_s for cost in costs)
     if not latency:
         return report
@@ -141,14 +164,19 @@ def _repriced(cost: OpCost, chooser: _Chooser) -> OpCost:
     return cost.model_copy(update={"latency_s": time, "utilization": share, "mapping": tile.mapping})
 
 
-def _product(problem: Problem, engine: Engine) -> Product:
-    """A problem as the closed form prices it; what is skipped counts where it is stored, and multiplied at twice the rate."""
-    bits = 8.0 * engine.element_bytes
-    depth = problem.a.depth if engine.skips else max(problem.a.depth, problem.b.depth)
-    results = float(problem.a.rows) * problem.b.rows * problem.products
-    stored = _stored_bytes(problem.a, problem.products), _stored_bytes(problem.b, problem.products)
-    sizes = (float(problem.a.rows), float(problem.b.rows), float(depth), float(problem.products))
-    return Product(*sizes, bits, bits, bits, *stored, results * engine.element_bytes, 0.0)
+def _product(kernel: Contraction) -> Product:
+    """A kernel as the closed form prices it; what is left out is neither moved nor multiplied.
+
+    Of zero blocks every tile of columns is taken to have its share.
+    """
+    bits = 8.0 * kernel.engine.element_bytes
+    depth = float(kernel.a.depth if kernel.engine.skips else kernel.depth)
+    if isinstance(kernel.b, Blocks):
+        depth *= kernel.b.stored / (len(kernel.b.lists) * kernel.steps)
+    results = float(kernel.rows) * kernel.columns * kernel.products
+    stored = _stored_bytes(kernel.a, kernel.products), _stored_bytes(kernel.b, kernel.products)
+    sizes = (float(kernel.rows), float(kernel.columns), depth, float(kernel.products))
+    return Product(*sizes, bits, bits, bits, *stored, results * kernel.engine.element_bytes, 0.0)
 
 
 def _stored_bytes(operand: Operand, products: int) -> float:

@@ -63,7 +63,8 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     encoded = {name: text.encode() for name, text in texts.items()}
     encoded |= library()
     encoded[WEIGHTS_FILE] = constants
-    encoded[INPUT_FILE] = np.ascontiguousarray(request.vectors.x, "<f4").tobytes()
+    kind = program.inputs[0].tensor.format.numpy.newbyteorder("<")
+    encoded[INPUT_FILE] = np.ascontiguousarray(request.vectors.x, kind).tobytes()
     for position, name in enumerate(program.graph.outputs):
         tensor = program.graph.tensors[name]
         values = request.vectors.tensors[name]
@@ -228,7 +229,7 @@ def _interface(out: Writer, program: GpuProgram, places: Places, identifiers: li
 
 
 def _moved(places: Places, owner: str) -> str:
-    return places.writing(owner).replace("arena", "model->arena", 1)
+    return f"model->{places.reading(owner)}"
 
 
 def _test(program: GpuProgram) -> str:

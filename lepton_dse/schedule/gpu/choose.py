@@ -18,23 +18,15 @@ _WARPS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (4, 2))
 _COPIES = 8.0  # least compute capability of asynchronous copies
 
 
-def engine_for(problem: Problem, capability: float) -> Engine:
-    """What multiplies on a device: tensor cores where it has them for the formats, CUDA cores otherwise.
+def engine_for(problem: Problem, capability: float) -> Engine | None:
+    """What multiplies on a device: tensor cores where it has them for the formats, CUDA cores otherwise; None where neither does.
 
-    Raises
-    ------
-    LeptonError
-        If the device multiplies the formats on neither.
+    What no engine multiplies is computed by a thread for each result, in float32 or wide integers.
     """
     engine = problem.engine
     if capability >= engine.capability:
         return engine
-    if engine is Engine.INT8 and capability >= Engine.DOT4.capability:
-        return Engine.DOT4
-    raise LeptonError(
-        f"{engine.title} products need compute capability {engine.capability:g}, the device has {capability:g}",
-        fix="plan another format, or a newer device",
-    )
+    return Engine.DOT4 if engine is Engine.INT8 and capability >= Engine.DOT4.capability else None
 
 
 def tiles_of(problem: Problem, engine: Engine, capability: float) -> Iterator[Tile]:

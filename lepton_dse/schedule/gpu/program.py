@@ -141,6 +141,8 @@ class _Builder:
             source = self.sources[name]
             kept = source.buffer if source.scaled is None else self.materialised(name, source)
             outputs.append(self.row_major(kept, name))
+            if kept.owner in graph.constants:
+                self.constants.setdefault(kept.owner, self.stored(kept.owner))
         kernels = tuple(self.finished(draft) for draft in self.drafts)
         inputs = tuple(self.sources[name].buffer for name in graph.inputs)
         buffers = {buffer.name: buffer for buffer in (*inputs, *(kernel.result for kernel in kernels))}
@@ -219,7 +221,7 @@ class _Builder:
         draft.operands[name] = Source(self.ordered(source.buffer, name, order), source.scaled)
         problem = problem_of(self.graph, op, draft.operands, constant=constant)
         touches = None if problem is None else self.touches([op], problem)
-        if problem is None or touches is None:
+        if problem is None or touches is None or engine_for(problem, self.capability) is None:
             draft.operands[name] = source
             return
         draft.problem, draft.touches = problem, touches
@@ -323,6 +325,7 @@ class _Builder:
             nest = nest_of(self.graph, draft.ops, draft.operands, result)
             return Kernel(head.name, tuple(draft.ops), draft.operands, result, nest)
         engine = engine_for(draft.problem, self.capability)
+        assert engine is not None, "a draft is a contraction only where something multiplies it"
         choose = self.choose or (lambda op, problem, kind: default_tile(problem, kind, self.capability))
         problem = draft.problem
         tile = choose(head, problem, engine)

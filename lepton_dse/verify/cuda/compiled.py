@@ -18,7 +18,7 @@ from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.schedule.gpu import Contraction, GpuProgram, resident_blocks
 from lepton_dse.verify.artefact import compare, unavailable
 
-__all__ = ["Usage", "compiled", "has_compiler", "usage"]
+__all__ = ["Usage", "architectures", "compiled", "has_compiler", "usage"]
 
 MISSING = "NVRTC is not installed: pip install 'lepton_dse[cuda]'"
 
@@ -35,6 +35,14 @@ class Usage:
 def has_compiler() -> bool:
     """Whether NVRTC and its Python bindings are installed."""
     return all(importlib.util.find_spec(name) is not None for name in ("cuda", "cuda.core", "cuda.bindings", "nvidia"))
+
+
+def architectures() -> tuple[int, ...]:
+    """Compute capabilities, times ten, that the installed NVRTC compiles for."""
+    from cuda.bindings import nvrtc
+
+    _, found = nvrtc.nvrtcGetSupportedArchs()
+    return tuple(int(number) for number in found)
 
 
 def usage(folder: Path, architecture: str) -> dict[str, Usage]:
@@ -91,8 +99,11 @@ def compiled(folder: Path, program: GpuProgram) -> list[Check]:
     """
     if not has_compiler():
         return [unavailable("shared_bytes_equal", 0, MISSING)]
-    architecture = f"sm_{round(10 * program.capability)}"
-    found = usage(folder, architecture)
+    number = round(10 * program.capability)
+    if number not in architectures():
+        reason = f"NVRTC of this version compiles for {min(architectures())} and later, not for {number}"
+        return [unavailable("shared_bytes_equal", 0, f"{reason}: install an older nvidia-cuda-nvrtc")]
+    found = usage(folder, f"sm_{number}")
     wrong = [
         (name, kernel.shared_bytes, found[name].shared_bytes)
         for name, kernel in zip(kernel_identifiers(program), program.kernels, strict=True)

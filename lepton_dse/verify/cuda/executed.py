@@ -118,7 +118,7 @@ def _bounded(artefact: Artefact, program: GpuProgram, apart: HostProgram, order:
     graph = artefact.graph
     (first, *_) = program.inputs
     count = first.tensor.elements
-    x = np.fromfile(artefact.folder / INPUT_FILE, "<f4").reshape(-1, count)
+    x = np.fromfile(artefact.folder / INPUT_FILE, first.tensor.format.numpy.newbyteorder("<")).reshape(-1, count)
     beyond, reason = 0, ""
     copies = {kernel.result.name: kernel.reordered for kernel in program.kernels if kernel.reordered}
     for number, sample in enumerate(apart.stored(program, order, folder)):
