@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.ops import Op
+from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import CostReport, Evidence, OpCost, OpPlan, SearchResult
 from lepton_dse.schedule.gpu import (
     Blocks,
@@ -29,7 +30,7 @@ from lepton_dse.schedule.gpu import (
     default_tile,
     estimated_registers,
     gpu_program,
-    resident_blocks,
+    planned_blocks,
     tiles_of,
 )
 from lepton_dse.search.gpu import device_of
@@ -41,12 +42,12 @@ from lepton_dse.sim.gpu.machine import limits_of
 from lepton_dse.sim.gpu.streaming import streaming_time
 from lepton_dse.targets import GpuTarget
 
-__all__ = ["PLANNER", "kernel_time"]
+__all__ = ["PLANNER", "TileChooser"]
 
 
 @dataclass
-class _Chooser:
-    """Chooses tiles, and remembers what each kernel costs."""
+class TileChooser:
+    """Chooses the cheapest tile of each contraction, and remembers what it costs."""
 
     capability: float
     limits: Limits
@@ -56,7 +57,20 @@ class _Chooser:
     chosen: dict[str, tuple[Tile, float]] = field(default_factory=dict)
     known: dict[tuple[Problem, Engine], tuple[Tile, float]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, target: GpuTarget, precision: Precision) -> TileChooser:
+        """For a device and formats.
+
+        Raises
+        ------
+        LeptonError
+            If the device has no arithmetic at all.
+        """
+        device, _ = device_of(target, precision)
+        return cls(target.compute_capability.value, limits_of(target), device.machine, device.constants)
+
     def __call__(self, op: Op, problem: Problem, engine: Engine) -> Tile:
+        """The cheapest tile of the declared lists; ties go to the earlier one."""
         key = (problem, engine)
         if key not in self.known:
             self.known[key] = self._cheapest(problem, engine)
@@ -79,7 +93,7 @@ class _Chooser:
 def kernel_time(kernel: Contraction, capability: float, limits: Limits, machine: Machine, constants: Constants) -> float | None:
     """Seconds of a contraction under the closed form; None where a multiprocessor holds no block of it."""
     registers = estimated_registers(kernel, capability)
-    held = resident_blocks(kernel, registers, limits)
+    held = planned_blocks(kernel, capability, limits)
     if not held:
         return None
     tile = kernel.tile
@@ -94,16 +108,15 @@ def plan(request: PlanRequest) -> PlanDraft:
     if not isinstance(target, GpuTarget):
         raise LeptonError(f"{target.name} is no GPU", fix="plan it with the planner of its own family")
     draft = PROCESSOR_PLANNER(request)
-    device, known = device_of(target, request.precision)
-    if not known:
+    if not device_of(target, request.precision)[1]:
         return draft
-    chooser = _Chooser(target.compute_capability.value, limits_of(target), device.machine, device.constants)
+    chooser = TileChooser.of(target, request.precision)
     try:
         program = gpu_program(request.graph, chooser.capability, chooser, chooser.limits)
     except LeptonError:  # a network that can be priced though no kernels can be written for it, which emission says
         return draft
     entries = tuple(_mapped(entry, chooser.chosen) for entry in draft.ops)
-    return PlanDraft(_priced(draft.predicted, chooser, _copies(program, device.machine, device.constants)), entries)
+    return PlanDraft(_priced(draft.predicted, chooser, _copies(program, chooser.machine, chooser.constants)), entries)
 
 
 PLANNER: Planner = plan
@@ -128,7 +141,7 @@ def _copies(program: GpuProgram, machine: Machine, constants: Constants) -> dict
     return found
 
 
-def _priced(report: CostReport, chooser: _Chooser, copies: Items[str, float]) -> CostReport:
+def _priced(report: CostReport, chooser: TileChooser, copies: Items[str, float]) -> CostReport:
     """The report with the times of the emitted contractions, and of the changes of layout before each kernel."""
     priced = (_repriced(cost, chooser) for cost in report.ops)
     costs = tuple(cost.model_copy(update={"latency_s": cost.latency_s + copies.get(cost.name, 0.0)}) for cost in priced)
@@ -156,7 +169,7 @@ def _priced(report: CostReport, chooser: _Chooser, copies: Items[str, float]) ->
     return report.model_copy(update=changes)
 
 
-def _repriced(cost: OpCost, chooser: _Chooser) -> OpCost:
+def _repriced(cost: OpCost, chooser: TileChooser) -> OpCost:
     if cost.name not in chooser.chosen:
         return cost
     tile, time = chooser.chosen[cost.name]

@@ -8,19 +8,21 @@ from collections import defaultdict
 def occupancy(
     registers: int, shared: int, threads: int, most: int, of_thread: int, of_cta: int, threads_of_cta: int, system: int = 1024
 ) -> int:
-    """Places CTAs until the next one would not fit; registers are taken warp by warp in units of 256."""
-    placed = 0
+    """Places CTAs until the next one would not fit; each warp takes registers of one quarter, in units of 256."""
+    need = of_thread * 32
+    while need % 256:
+        need += 1
+    quarters = [registers // 4] * 4
+    placed = taken_threads = taken_shared = 0
     while placed < most:
-        warps = -(-threads_of_cta // 32)
-        taken_registers = taken_threads = 0
-        for _ in range(placed + 1):
-            for _ in range(warps):
-                need = of_thread * 32
-                while need % 256:
-                    need += 1
-                taken_registers += need
-                taken_threads += 32
-        if taken_registers > registers or taken_threads > threads or (placed + 1) * (of_cta + system) > shared:
+        taken_shared += of_cta + system
+        while taken_shared % 128:
+            taken_shared += 1
+        for _ in range(-(-threads_of_cta // 32)):
+            taken_threads += 32
+            roomiest = quarters.index(max(quarters))
+            quarters[roomiest] -= need
+        if min(quarters) < 0 or taken_threads > threads or taken_shared > shared:
             break
         placed += 1
     return placed

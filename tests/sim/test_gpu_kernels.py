@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.numerics.formats import Precision
+from lepton_dse.schedule.gpu.occupancy import occupancy
 from lepton_dse.sim.gpu.banks import conflict_degree, tile_words
 from lepton_dse.sim.gpu.gemm import (
     Constants,
@@ -31,7 +32,6 @@ from lepton_dse.sim.gpu.gemm import (
     product_time,
 )
 from lepton_dse.sim.gpu.machine import constants_of, machine_of
-from lepton_dse.schedule.gpu.occupancy import occupancy
 from lepton_dse.sim.gpu.raster import operand_bytes, raster_bytes
 from lepton_dse.sim.gpu.sparsity import two_of_four, unstructured_time
 from lepton_dse.sim.gpu.streaming import (

@@ -9,7 +9,7 @@ from lepton_dse.schedule.gpu.kernels import ELEMENT_THREADS, ROW_THREADS, Buffer
 from lepton_dse.schedule.gpu.operands import Blocks, Columns, Matrix, Operand, Packed4, Windows
 from lepton_dse.schedule.gpu.products import Problem
 from lepton_dse.schedule.gpu.program import Choose, GpuProgram, epilogue_operands, gpu_program, planned_program
-from lepton_dse.schedule.gpu.registers import REGISTER_BAND, Limits, estimated_registers, resident_blocks
+from lepton_dse.schedule.gpu.registers import REGISTER_BAND, Limits, estimated_registers, planned_blocks, resident_blocks
 from lepton_dse.schedule.gpu.tile import STATIC_SHARED_BYTES, Tile
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "epilogue_operands",
     "estimated_registers",
     "gpu_program",
+    "planned_blocks",
     "planned_program",
     "resident_blocks",
     "tiles_of",

@@ -9,9 +9,10 @@ T        threads one SM holds; t threads of a CTA
 C        CTAs one SM holds at most
 =======  ================================================================
 
-``occupancy = min(C, floor(R / (r t)), floor(S / (s + s0)), floor(T / t))`` with s0 = 1,024 bytes that the system keeps of
-every CTA (CUDA C++ Programming Guide, compute capability 8.0 and later). Registers are given out by the warp in units of 256,
-and r and t are rounded up to that.
+``occupancy = min(C, floor(W / w), floor(S / (s + s0)), floor(T / t))`` with s0 = 1,024 bytes that the system keeps of every CTA
+(CUDA C++ Programming Guide, compute capability 8.0 and later), w the warps of a CTA, and W the warps whose registers fit: each
+takes 32 r, rounded up to 256, of one of the four quarters of R, ``W = 4 floor(R / 4 / (32 r))`` (``cuda_occupancy.h`` of the CUDA
+toolkit, allocation by warp and sub-partition). Shared memory is given out in units of 128 bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ __all__ = ["SYSTEM_SHARED_BYTES", "occupancy"]
 
 SYSTEM_SHARED_BYTES = 1024.0
 _WARP = 32.0
+_QUARTERS = 4.0
+_SHARED_UNIT = 128.0
 _REGISTER_UNIT = 256.0  # registers of a warp are allocated in units of this many
 
 
@@ -48,7 +51,9 @@ def occupancy(
     """
     warps = np.ceil(threads_of_cta / _WARP)
     of_warp = np.ceil(registers_of_thread * _WARP / _REGISTER_UNIT) * _REGISTER_UNIT
-    by_registers = np.floor(registers / (of_warp * warps)) if registers_of_thread > 0.0 else most
-    by_shared = np.floor(shared / (shared_of_cta + SYSTEM_SHARED_BYTES)) if shared_of_cta > 0.0 else most
+    fitting = _QUARTERS * np.floor(registers / _QUARTERS / of_warp) if registers_of_thread > 0.0 else most * warps
+    by_registers = np.floor(fitting / warps)
+    taken = np.ceil((shared_of_cta + SYSTEM_SHARED_BYTES) / _SHARED_UNIT) * _SHARED_UNIT
+    by_shared = np.floor(shared / taken) if shared_of_cta > 0.0 else most
     by_threads = np.floor(threads / (warps * _WARP))
     return float(min(most, by_registers, by_shared, by_threads))

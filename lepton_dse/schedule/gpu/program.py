@@ -30,7 +30,7 @@ from lepton_dse.schedule.gpu.kernels import Buffer, Kernel, Source
 from lepton_dse.schedule.gpu.layout import Layout, layouts
 from lepton_dse.schedule.gpu.nests import ROWS, copy_nest, is_pointwise, nest_of
 from lepton_dse.schedule.gpu.products import Problem, blocked, packed, problem_of, skipping, touch_of
-from lepton_dse.schedule.gpu.registers import Limits, estimated_registers, resident_blocks
+from lepton_dse.schedule.gpu.registers import Limits, estimated_registers, planned_blocks
 from lepton_dse.schedule.gpu.tile import Tile
 
 __all__ = ["Choose", "GpuProgram", "epilogue_operands", "gpu_program", "planned_program"]
@@ -340,7 +340,7 @@ class _Builder:
         for violation in work.violations(self.capability):
             raise LeptonError(str(violation), where=head.name)
         registers = estimated_registers(work, self.capability)
-        resident = 0 if self.limits is None else resident_blocks(work, registers, self.limits)
+        resident = 0 if self.limits is None else planned_blocks(work, self.capability, self.limits)
         if self.limits is not None and not resident:
             raise LeptonError(
                 f"no block of {tile.threads} threads and {tile.shared_bytes} bytes fits", where=head.name, fix="a smaller tile"

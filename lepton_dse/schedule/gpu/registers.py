@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from lepton_dse.schedule.gpu.contraction import Contraction
 from lepton_dse.schedule.gpu.occupancy import occupancy
-from lepton_dse.schedule.gpu.operands import Windows
+from lepton_dse.schedule.gpu.operands import Packed4, Windows
 
-__all__ = ["REGISTER_BAND", "Limits", "estimated_registers", "resident_blocks"]
+__all__ = ["REGISTER_BAND", "Limits", "estimated_registers", "planned_blocks", "resident_blocks"]
 
 REGISTER_BAND = 24
 """Registers of a thread that the estimate is off for nine kernels of ten."""
+_ASKED = 0.92  # of the estimate; registers come in eights, and what is asked for is what most kernels then take
+_PACKED = 0.5  # a chunk of packed weights is half as long on its way
 _MOST = 255
 _BLACKWELL = 10.0
 
@@ -67,11 +69,19 @@ def estimated_registers(kernel: Contraction, capability: float) -> int:
         + fit.sums * tile.rows * tile.columns / tile.threads
         + fit.fragments * fragments
         + (fit.windows if isinstance(kernel.a, Windows) else fit.matrix) * of_rows
-        + fit.columns * of_columns
+        + fit.columns * of_columns * (_PACKED if isinstance(kernel.b, Packed4) else 1.0)
         + fit.pieces * (activations.piece_bytes < 16)
         + fit.cuda_cores * (not tensor_cores)
     )
     return min(math.ceil(found), _MOST, (1 << 16) // tile.threads)
+
+
+def planned_blocks(kernel: Contraction, capability: float, limits: Limits) -> int:
+    """Blocks that a kernel is compiled for: as many as hold with a little fewer registers than the estimate.
+
+    The compiler keeps to what it is asked for, and rarely takes much less.
+    """
+    return resident_blocks(kernel, math.ceil(_ASKED * estimated_registers(kernel, capability)), limits)
 
 
 def resident_blocks(kernel: Contraction, registers: float, limits: Limits) -> int:
