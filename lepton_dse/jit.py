@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 
-__all__ = ["cache_directory", "kernel", "parallel_kernel", "prange", "source_digest"]
+__all__ = ["cache_directory", "kernel", "parallel_kernel", "prange", "source_digest", "use_one_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,3 +89,12 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 def parallel_kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile like :func:`kernel`, with the iterations of each :data:`prange` loop spread over threads."""
     return _compile(function, parallel=True)
+
+
+def use_one_thread() -> None:
+    """Parallel kernels of this process run on one thread, unless the environment says how many.
+
+    The environment cannot be used for that: once threads run, another ``NUMBA_NUM_THREADS`` is an error of the next compilation.
+    """
+    if "NUMBA_NUM_THREADS" not in os.environ:
+        numba.set_num_threads(1)

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.jit import use_one_thread
 from lepton_dse.study.work import Task, UnfitWorkerError, execute
 
 __all__ = ["Here", "Runner", "one_thread_each", "process_pool"]
@@ -27,7 +28,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 _ATTEMPTS = 2
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Runner:
@@ -181,8 +182,9 @@ def one_thread_each() -> Iterator[None]:
 
 
 def _start() -> None:
-    """An interrupt goes to the driver alone, which lets the batch finish; a worker ends with its driver."""
+    """An interrupt goes to the driver alone, which lets the batch finish; a worker ends with its driver, and has one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    use_one_thread()
     threading.Thread(target=_end_with_driver, daemon=True).start()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
+from lepton_dse.files import data_folder
 from lepton_dse.study import Step, Study
 
 Make = Callable[..., Study]
@@ -133,3 +135,33 @@ def test_a_folder_of_another_process_is_refused(study: Make) -> None:
         with pytest.raises(LeptonError, match="another process runs this study"):
             one.run(workers=0, resume=True)
     assert one.run(workers=0, resume=True).found == one.found
+
+
+def test_a_study_goes_on_in_a_process_whose_parallel_kernels_have_run(study: Make, tmp_path: Path) -> None:
+    script = """
+import sys
+import lepton_dse as ld
+from lepton_dse.jit import kernel, parallel_kernel, prange
+
+@parallel_kernel
+def total(count):
+    found = 0
+    for number in prange(count):
+        found += number
+    return found
+
+@kernel
+def later(count):
+    return count + 1
+
+assert total(10) == 45
+study = ld.Study(sys.argv[1], ld.Space(targets=["google-tpu-v1"]), folder=sys.argv[2], minimize=["latency_s"])
+study.run(workers=0, progress=lambda step: later(1))
+"""
+    one = study("one", **COST)
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    model = data_folder("models") / "digits_cnn.onnx"
+    (tmp_path / "drive.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "drive.py"), str(model), str(one.folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
