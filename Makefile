@@ -44,6 +44,7 @@ peers: $(STAMP) $(PEERS)/scalesim/.stamp $(PEERS)/zigzag/.stamp $(PEERS)/quantiz
 	$(BIN)/python studies/peers/scalesim.py --python $(PEERS)/scalesim/bin/python
 	$(BIN)/python studies/peers/zigzag.py --python $(PEERS)/zigzag/bin/python
 	$(BIN)/python studies/peers/quantizers.py --python $(PEERS)/quantizers/bin/python
+	$(BIN)/python studies/peers/arenas.py
 
 $(PEERS)/quantizers/.stamp:
 	$(PYTHON) -m venv $(PEERS)/quantizers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lepton_dse import flow
 from lepton_dse.cli.console import out, print_json, progress
+from lepton_dse.cli.models import open_model
 from lepton_dse.data import Dataset
-from lepton_dse.importers import load_model
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import seconds, share
 from lepton_dse.search.allocate.driver import Allocation
@@ -24,6 +24,7 @@ class AllocateArguments:
     """What ``lepton allocate`` was asked."""
 
     model: Path
+    dims: list[str]
     target: str
     data: Path
     output: Path | None
@@ -41,7 +42,7 @@ class AllocateArguments:
 
 def allocate(asked: AllocateArguments, *, as_json: bool) -> bool:
     """Choose, print and, where asked, write a plan; false where nothing keeps the budgets."""
-    graph, data = load_model(asked.model), Dataset.read(asked.data)
+    graph, data = open_model(asked.model, asked.dims), Dataset.read(asked.data)
     with progress() as step:
         found = flow.allocate(
             graph,

@@ -36,6 +36,12 @@ def _yosys() -> str | None:
         return None
 
 
+def _nvrtc() -> str | None:
+    from lepton_dse.verify.cuda.compiled import has_compiler
+
+    return _package("cuda.core") if has_compiler() else None
+
+
 def _package(name: str) -> str | None:
     spec = importlib.util.find_spec(name)
     return None if spec is None else (spec.origin or "installed")
@@ -44,7 +50,7 @@ def _package(name: str) -> str | None:
 def _tools() -> list[tuple[str, str | None, str, str]]:
     """Name, where it is, what it unlocks, how to install it."""
     return [
-        ("g++", shutil.which("g++"), "verify C++ artefacts; build Verilated models", "apt-get install g++"),
+        ("g++", shutil.which("g++"), "verify C++ and CUDA artefacts; build Verilated models", "apt-get install g++"),
         ("make", shutil.which("make"), "build Verilated models", "apt-get install make"),
         ("gcc", shutil.which("gcc"), "lepton calibrate; the suites cpu-cachegrind and cpu-host", "apt-get install gcc"),
         ("valgrind", shutil.which("valgrind"), "cache misses of compiled programs (cpu-cachegrind)", "apt-get install valgrind"),
@@ -54,6 +60,7 @@ def _tools() -> list[tuple[str, str | None, str, str]]:
         ("cocotb", _package("cocotb"), "the testbenches of emitted designs", "pip install 'lepton_dse[rtl]'"),
         ("scikit-learn", _package("sklearn"), "lepton demo", "pip install 'lepton_dse[demo]'"),
         ("onnxruntime", _package("onnxruntime"), "a second opinion in the tests", "pip install 'lepton_dse[onnxruntime]'"),
+        ("nvrtc", _nvrtc(), "registers and shared memory of CUDA artefacts, with no GPU", "pip install 'lepton_dse[cuda]'"),
         ("torch", _package("torch"), "fine-tuning and distillation", "pip install 'lepton_dse[torch]'"),
         ("distributed", _package("distributed"), "lepton study --dask", "pip install 'lepton_dse[dask]'"),
         ("psycopg", _package("psycopg"), "lepton study --storage", "pip install 'lepton_dse[database]'"),
@@ -101,13 +108,14 @@ def targets(name: str | None, *, as_json: bool) -> None:
     out().print(table)
 
 
-def inspect(model: Path, *, as_json: bool) -> bool:
+def inspect(model: Path, dims: list[str], *, as_json: bool) -> bool:
     """Print what a model is made of; false where parts of it are not supported."""
-    from lepton_dse.importers import UnsupportedError, load_model
+    from lepton_dse.cli.models import open_model
+    from lepton_dse.importers import UnsupportedError
     from lepton_dse.report.tables import ops_table
 
     try:
-        graph = load_model(model)
+        graph = open_model(model, dims)
     except UnsupportedError as error:
         if not as_json:
             raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lepton_dse.cli.console import out, print_json
+from lepton_dse.cli.models import open_model
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import write_text
-from lepton_dse.importers import load_model
 from lepton_dse.memory import map_memory
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.report.arena import arena_svg
@@ -20,14 +20,15 @@ __all__ = ["memory"]
 _SCHEMA = 1
 
 
-def memory(model: Path, format: str, *, batch: int, alignment: int, in_place: bool, svg: Path | None, as_json: bool) -> None:
+def memory(
+    model: Path, dims: list[str], format: str, *, batch: int, alignment: int, in_place: bool, svg: Path | None, as_json: bool
+) -> None:
     """Print where a model's tensors lie, and draw it where a picture is asked for."""
     if svg is not None and svg.suffix.lower() != ".svg":
         raise LeptonError("not the name of an SVG", where=str(svg), fix="give a name that ends in .svg")
     if batch < 1:
         raise LeptonError(f"a batch of {batch}", where="--batch", fix="use 1 or more")
-    precision, graph = Precision.parse(format), load_model(model).with_batch(batch)
-
+    precision, graph = Precision.parse(format), open_model(model, dims).with_batch(batch)
     mapped = map_memory(graph, bytes_of=sizes_in(graph, precision), alignment=alignment, in_place=in_place)
     if svg is not None:
         write_text(svg, arena_svg(graph, mapped))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lepton_dse import flow
 from lepton_dse.cli.console import out, print_json, progress
+from lepton_dse.cli.models import open_model
 from lepton_dse.compress.prune import prune
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
-from lepton_dse.importers import load_model
 from lepton_dse.ir.graph import Graph
 from lepton_dse.reference.metrics.bootstrap import metric_of
 from lepton_dse.report.compression import applied, compression_table
@@ -35,13 +35,15 @@ __all__ = ["Compression", "PlanArguments", "cost", "explain", "plan"]
 _SCHEMA = 1
 
 
-def cost(model: Path, names: list[str], *, every: bool, format: str, batch: int, ops: bool, as_json: bool) -> bool:
+def cost(
+    model: Path, names: list[str], dims: list[str], *, every: bool, format: str, batch: int, ops: bool, as_json: bool
+) -> bool:
     """Print predicted cost; false where it fits no target."""
     chosen = [*names, *(target_names(unit=False) if every else ())]
     if not chosen:
         raise LeptonError("no target given", fix="name one with --target, or use --all")
     targets = [load_target(name) for name in dict.fromkeys(chosen)]
-    graph = load_model(model)
+    graph = open_model(model, dims)
     reports = [flow.cost(graph, target, format=format, batch=batch) for target in targets]
     if as_json:
         rows = [report.model_dump(mode="json") for report in reports]
@@ -84,6 +86,7 @@ class PlanArguments:
     """What ``lepton plan`` was asked."""
 
     model: Path
+    dims: list[str]
     target: str
     output: Path
     format: str
@@ -105,7 +108,7 @@ def plan(asked: PlanArguments, *, as_json: bool) -> bool:
     if asked.measure and (data is None or (metric.labels and data.y is None)):
         kind = "labelled data" if metric.labels else "data"
         raise LeptonError(f"--measure needs {kind}", fix="give --data an .npz file with x" + (" and y" if metric.labels else ""))
-    graph = load_model(asked.model)
+    graph = open_model(asked.model, asked.dims)
     chosen = asked.compression
     with progress() as step:
         small = graph

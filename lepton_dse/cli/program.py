@@ -23,6 +23,7 @@ app = typer.Typer(
 
 Model = Annotated[Path, typer.Argument(help="Model file: .onnx, or a graph's .json.", show_default=False)]
 PlanFile = Annotated[Path, typer.Argument(help="Plan file, its bundle beside it.", show_default=False)]
+Dims = Annotated[list[str] | None, typer.Option("--dim", help="NAME=N for an axis that the model leaves open; may be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Format = Annotated[str, typer.Option(help="Formats of weights and activations: int8, w4a8, float32 ...")]
 
@@ -65,11 +66,11 @@ def targets(
 
 
 @app.command()
-def inspect(model: Model, json: Json = False) -> None:
+def inspect(model: Model, dims: Dims = None, json: Json = False) -> None:
     """Show a model's operations, arithmetic, parameters and bytes, and what of it is not supported."""
     from lepton_dse.cli import inspection
 
-    _finish(inspection.inspect(model, as_json=json))
+    _finish(inspection.inspect(model, dims or [], as_json=json))
 
 
 @app.command()
@@ -80,12 +81,13 @@ def memory(
     alignment: Annotated[int, typer.Option(help="Bytes that every offset is a multiple of.")] = 64,
     in_place: Annotated[bool, typer.Option(help="Elementwise results may overwrite what they read.")] = True,
     svg: Annotated[Path | None, typer.Option(help="Also draw the arena over time there.")] = None,
+    dims: Dims = None,
     json: Json = False,
 ) -> None:
     """Place everything that a model computes in one arena, and prove how small that can be."""
     from lepton_dse.cli.memory import memory as placed
 
-    placed(model, format, batch=batch, alignment=alignment, in_place=in_place, svg=svg, as_json=json)
+    placed(model, dims or [], format, batch=batch, alignment=alignment, in_place=in_place, svg=svg, as_json=json)
 
 
 @app.command()
@@ -96,12 +98,13 @@ def cost(
     format: Format = "int8",
     batch: Annotated[int, typer.Option(help="Samples a pass.")] = 1,
     ops: Annotated[bool, typer.Option(help="Also print one row an operation.")] = False,
+    dims: Dims = None,
     json: Json = False,
 ) -> None:
     """Predict latency, energy and memory of a model on targets."""
     from lepton_dse.cli import planning
 
-    _finish(planning.cost(model, target or [], every=every, format=format, batch=batch, ops=ops, as_json=json))
+    _finish(planning.cost(model, target or [], dims or [], every=every, format=format, batch=batch, ops=ops, as_json=json))
 
 
 @app.command()
@@ -122,13 +125,15 @@ def plan(
     measure: Annotated[int, typer.Option(help="Measure accuracy on this many labelled samples.")] = 0,
     metric: Annotated[str, typer.Option(help="What to measure: top1, top5 (any number), auc, cosine or agreement.")] = "top1",
     seed: Annotated[int, typer.Option(help="Seed of the noise that calibrates without data.")] = 0,
+    dims: Dims = None,
     json: Json = False,
 ) -> None:
     """Quantise a model and decide how it runs on a target."""
     from lepton_dse.cli import planning
 
     compression = planning.Compression(method, rounding, correct_bias, override or [], prune, kind, score)
-    request = planning.PlanArguments(model, target, output, format, data, minimize, compression, measure, metric, seed)
+    wanted = (format, data, minimize, compression, measure, metric, seed)
+    request = planning.PlanArguments(model, dims or [], target, output, *wanted)
     _finish(planning.plan(request, as_json=json))
 
 
@@ -148,6 +153,7 @@ def allocate(
     size: Annotated[float | None, typer.Option("--bytes", help="Budget: bytes of the weights.")] = None,
     bits: Annotated[float | None, typer.Option(help="Budget: bits of a weight, on average.")] = None,
     rounding: Annotated[str, typer.Option(help="Integers of weights: nearest, adaround, gptq or quantease.")] = "nearest",
+    dims: Dims = None,
     json: Json = False,
 ) -> None:
     """Choose a format for every layer under budgets, and measure the result."""
@@ -156,7 +162,7 @@ def allocate(
     choices = choice or ["int8", "w4a8"]
     budgets = (loss_points, latency, energy, size, bits)
     wanted = (choices, channels or [], minimize, *budgets, metric, rounding)
-    request = allocation.AllocateArguments(model, target, data, output, *wanted)
+    request = allocation.AllocateArguments(model, dims or [], target, data, output, *wanted)
     _finish(allocation.allocate(request, as_json=json))
 
 
@@ -220,7 +226,7 @@ def explain(
 def emit(
     plan: PlanFile,
     output: Annotated[Path, typer.Option("-o", help="The artefact's folder.", show_default=False)],
-    kind: Annotated[str | None, typer.Option("--as", help="verilog, cpp or onnx; the target family's own by default.")] = None,
+    kind: Annotated[str | None, typer.Option("--as", help="verilog, cpp, cuda or onnx; the family's own by default.")] = None,
 ) -> None:
     """Write a plan as code with test vectors."""
     from lepton_dse.cli import artefacts

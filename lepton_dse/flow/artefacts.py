@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lepton_dse import registry
 from lepton_dse.data import Dataset
 from lepton_dse.emit.artefact import EmitRequest, Emitter, finish
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.files import write_bytes, write_folder
 from lepton_dse.flow.model import PlannedModel
-from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.graph import Graph, LoweredGraph
 from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.gpu import planned_program
@@ -27,6 +30,7 @@ __all__ = ["Verification", "emit", "emitters_for", "to_onnx", "verify"]
 
 _STALL_SEEDS = (0, 1, 2, 3, 4, 5, 6)
 _STALL_FRAMES = 4
+_PRODUCTS = 4_000_000_000  # that all test vectors together may take where none are given
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def emit(
     emitter : str, optional
         The family's own by default.
     data : Dataset, optional
-        Samples for the test vectors; those in the bundle by default.
+        Samples for the test vectors, all of them. By default the first of those in the bundle: as many as take four billion
+        multiply-accumulates together, at least one, so that large networks are written and run in little time.
 
     Returns
     -------
@@ -119,7 +124,7 @@ def emit(
 
 def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
     graph, target = planned.lowered, planned.target
-    x = data.x if data is not None else planned.bundle.samples
+    x = data.x if data is not None else _samples(planned.bundle.samples, graph)
     if isinstance(target, GpuTarget):
         program = planned_program(graph, planned.plan, target.compute_capability.value, limits_of(target))
         return EmitRequest(planned.plan, graph, make_vectors(graph, x), gpu=program)
@@ -132,6 +137,12 @@ def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
     vectors = make_vectors(graph, x, (chain.input.name, chain.output.name))
     stalls = tuple(stall_case(schedule, seed, min(_STALL_FRAMES, len(x))) for seed in _STALL_SEEDS)
     return EmitRequest(planned.plan, graph, vectors, schedule, stalls, target.fabric)
+
+
+def _samples(x: NDArray[np.float32], graph: LoweredGraph) -> NDArray[np.float32]:
+    """The first samples, no more than the reference runs in a moment, and at least one."""
+    each = max(graph.macs // graph.batch, 1)
+    return x[: max(1, _PRODUCTS // each)]
 
 
 def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[str], None] | None = None) -> Verification:

@@ -16,10 +16,21 @@ from lepton_dse.plan import MemoryMap, Place
 
 __all__ = ["arena_bytes", "check_map", "map_memory", "packed_bytes", "stored_bytes"]
 
-_ELEMENTWISE = (
-    ops.Clip | ops.LeakyRelu | ops.Sigmoid | ops.Tanh | ops.Affine | ops.Quantize | ops.Dequantize | ops.Requantize | ops.Lookup
+_OF_ONE = (
+    ops.Affine
+    | ops.Cast
+    | ops.Clip
+    | ops.Dequantize
+    | ops.Gelu
+    | ops.LeakyRelu
+    | ops.Lookup
+    | ops.Quantize
+    | ops.Requantize
+    | ops.Sigmoid
+    | ops.Tanh
+    | ops.Unary
 )
-_SUMS = ops.Add | ops.AddRequantize
+_OF_SEVERAL = ops.Add | ops.AddRequantize | ops.Binary | ops.Where
 
 
 @dataclass(frozen=True)
@@ -134,10 +145,10 @@ def _taken(
     graph: Graph, op: Op, index: int, owner: Mapping[str, str], until: Mapping[str, int], sizes: Mapping[str, int]
 ) -> str | None:
     """The operand whose storage the result may take: read for the last time here, index for index, and as large."""
-    if not isinstance(op.attributes, _ELEMENTWISE | _SUMS):
+    if not isinstance(op.attributes, _OF_ONE | _OF_SEVERAL):
         return None
     result = graph.tensors[op.output]
-    for name in op.inputs[: 2 if isinstance(op.attributes, _SUMS) else 1]:
+    for name in op.inputs if isinstance(op.attributes, _OF_SEVERAL) else op.inputs[:1]:
         if (
             name not in owner
             or until[owner[name]] > index

@@ -43,7 +43,7 @@ from lepton_dse.targets.gpu import SparseCores
 __all__ = ["COST_MODEL", "Device", "device_of", "gpu_cost", "product_of"]
 
 LAUNCH = "launch"
-_SPECIAL = {"Softmax": 2.0, "Sigmoid": 2.0, "Tanh": 2.0, "LocalResponseNorm": 2.0}
+_SPECIAL = {"Softmax": 2.0, "Sigmoid": 2.0, "Tanh": 2.0, "Gelu": 2.0, "LocalResponseNorm": 2.0}
 """Special functions for each element of the result: an exponential, and a reciprocal or a logarithm."""
 _NO_TENSOR_CORES = -1
 _UNSTRUCTURED = ("float32", "float16")
@@ -285,7 +285,7 @@ def _mapping(choice: Choice, problem: Product, table: np.ndarray[tuple[int, int]
 def _streaming_price(graph: Graph, op: Op, iterations: int, device: Device) -> _Price:
     elements = max(graph.tensors[name].elements for name in (*op.inputs, op.output))
     moved = compulsory_bytes(graph, op, device.precision)
-    if isinstance(op.attributes, ops.Softmax):
+    if isinstance(op.attributes, ops.Softmax | ops.LayerNorm):
         x = graph.tensors[op.inputs[0]]
         bits = stored_format(graph, x.name, device.precision).bits
         row = float(math.prod(x.shape[axis] for axis in op.attributes.axes))

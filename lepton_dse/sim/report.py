@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from lepton_dse.compress.groups import absorbed_clip
 from lepton_dse.ir.graph import Graph
-from lepton_dse.ir.ops import Op
+from lepton_dse.ir.ops import Gather, Op, Slice
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory import arena_bytes, packed_bytes
 from lepton_dse.numerics.formats import INT32, NumberFormat, Precision
@@ -109,9 +109,12 @@ def no_arithmetic(target: AnyTarget, precision: Precision) -> Violation:
 
 
 def compulsory_bytes(graph: Graph, op: Op, precision: Precision) -> float:
-    """Bytes of all operands and the result, each once: what any schedule moves."""
+    """Bytes of all operands and the result, each once, of what is picked from as many as are picked: what any schedule moves."""
     names = [*dict.fromkeys(op.inputs), op.output]
-    return sum(graph.tensors[name].elements * stored_format(graph, name, precision).bits for name in names) / 8
+    elements = {name: graph.tensors[name].elements for name in names}
+    if isinstance(op.attributes, Gather | Slice):
+        elements[op.inputs[0]] = min(elements[op.inputs[0]], elements[op.output])
+    return sum(count * stored_format(graph, name, precision).bits for name, count in elements.items()) / 8
 
 
 def stored_format(graph: Graph, name: str, precision: Precision) -> NumberFormat:

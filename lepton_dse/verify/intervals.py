@@ -2,8 +2,8 @@
 
 A recorded result is what later operations read, so it starts with no error. What is not recorded carries an interval: the
 local bounds of :mod:`lepton_dse.verify.real_arithmetic` at first, then the least and the greatest that the next operation makes
-of its operands' ends. That is sound for operations that are monotone in each operand; Gelu, which is not, gets a fifth of the
-interval's width more (its derivative is nowhere below -0.13).
+of its operands' ends. That is sound for operations that are monotone in each operand. Of the others, Gelu gets a fifth of the
+interval's width more (its derivative is nowhere below -0.13); absolute values and powers are also taken where they turn, at zero.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def _result(op: Op, operands: list[_Known], output: Tensor, tensors: list[Tensor
         bound = local_bound(graph, op, first, output, tensors)
         return _exact(value) if np.all(np.asarray(bound) == 0) else _widened(value, value, bound, output)
     ends: list[Array] = []
-    for corner in itertools.product((False, True), repeat=len(uncertain)):
+    for corner in itertools.product(*(_places(op, operands[index]) for index in uncertain)):
         chosen = list(first)
-        for index, upper in zip(uncertain, corner, strict=True):
-            chosen[index] = operands[index].high if upper else operands[index].low
+        for index, place in zip(uncertain, corner, strict=True):
+            chosen[index] = place
         ends.append(fast.evaluate(op, chosen, output, tensors))
     low, high = np.minimum.reduce(ends), np.maximum.reduce(ends)
     if not output.format.is_float:
@@ -104,6 +104,14 @@ def _result(op: Op, operands: list[_Known], output: Tensor, tensors: list[Tensor
     if isinstance(op.attributes, ops.Gelu):
         slack = slack + _GELU * (operands[0].high.astype(np.float64) - operands[0].low.astype(np.float64))
     return _widened(low, high, slack, output)
+
+
+def _places(op: Op, operand: _Known) -> tuple[Array, ...]:
+    """Where an operation is taken: at both ends, and between them where it may turn."""
+    ends = operand.low, operand.high
+    turning = (ops.UnaryFunction.ABSOLUTE, ops.BinaryFunction.POWER)
+    turns = isinstance(op.attributes, ops.Unary | ops.Binary) and op.attributes.function in turning
+    return (*ends, np.clip(np.zeros_like(operand.low), *ends)) if turns else ends
 
 
 def _size(op: Op, ends: list[Array], operands: list[_Known], output: Tensor, tensors: list[Tensor]) -> NDArray[np.float64]:

@@ -110,6 +110,24 @@ def test_emitters_serve_their_families() -> None:
     assert flow.emitters_for("nothing") == ()
 
 
+def vectors(folder: Path) -> int:
+    """How many samples an artefact holds."""
+    return len(np.fromfile(folder / "vectors" / "input.bin", "<f4")) // 64
+
+
+def test_large_networks_are_tested_on_fewer_samples(
+    planned: ld.PlannedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, each = planned.bundle.samples, planned.lowered.macs
+    assert vectors(flow.emit(planned, tmp_path / "all", emitter="cpp")) == len(held) > 5
+    monkeypatch.setattr("lepton_dse.flow.artefacts._PRODUCTS", 6 * each - 1)
+    assert vectors(flow.emit(planned, tmp_path / "five", emitter="cpp")) == 5
+    monkeypatch.setattr("lepton_dse.flow.artefacts._PRODUCTS", each // 2)
+    assert vectors(flow.emit(planned, tmp_path / "one", emitter="cpp")) == 1
+    given = flow.emit(planned, tmp_path / "given", emitter="cpp", data=ld.Dataset(held[:7]))
+    assert vectors(given) == 7
+
+
 def test_accuracy_needs_labels_and_fitting_samples(planned: ld.PlannedModel) -> None:
     x = np.zeros((4, 1, 8, 8), np.float32)
     labels = np.zeros(4, np.int64)

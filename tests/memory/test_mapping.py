@@ -20,7 +20,7 @@ from lepton_dse.ir.semantics import evaluate, run
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.lower import lower_bundle
 from lepton_dse.memory import MemoryMap, arena_bytes, check_map, map_memory, packed_bytes, stored_bytes
-from lepton_dse.numerics.formats import NumberFormat, Precision
+from lepton_dse.numerics.formats import BOOL, FLOAT32, INT32, NumberFormat, Precision
 from lepton_dse.testing.strategies import graphs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "oracle"))
@@ -33,8 +33,7 @@ def run_in_arena(graph: Graph, mapped: MemoryMap, inputs: dict[str, np.ndarray])
 
     def stored(name: str) -> np.ndarray:
         place, tensor = mapped.places[name], graph.tensors[name]
-        kind = np.float32 if tensor.format.is_float else np.int64
-        return arena[place.offset : place.offset + place.bytes].view(kind).reshape(tensor.shape)
+        return arena[place.offset : place.offset + place.bytes].view(tensor.format.numpy).reshape(tensor.shape)
 
     for name, value in inputs.items():
         stored(name)[...] = value
@@ -54,6 +53,59 @@ def test_a_run_in_the_arena_gives_what_the_graph_defines(graph: Graph, in_place:
     for name, value in found.items():
         np.testing.assert_array_equal(value, wanted[name])
     assert mapped.bound <= mapped.peak
+
+
+@st.composite
+def pointwise_graphs(draw: st.DrawFn) -> Graph:
+    """Functions of one, two and three tensors over one another's results, of several formats, some of them broadcast."""
+    builder = GraphBuilder("pointwise")
+    reals, flags, whole = (
+        [builder.input("x", (2, 3, 4)), builder.input("row", (1, 3, 1))],
+        [builder.input("mask", (2, 3, 4), BOOL)],
+        [],
+    )
+
+    def add(kind: ops.Attributes, *operands: str) -> str:
+        return builder.add(kind, operands, output=builder.fresh(type(kind).__name__.lower()))
+
+    for _ in range(draw(st.integers(1, 8))):
+        a, b = draw(st.sampled_from(reals)), draw(st.sampled_from(reals))
+        match draw(st.sampled_from(["unary", "gelu", "cast", "binary", "where", "compare", "flags"])):
+            case "unary":
+                reals.append(add(ops.Unary(draw(st.sampled_from([ops.UnaryFunction.NEGATE, ops.UnaryFunction.ABSOLUTE]))), a))
+            case "gelu":
+                reals.append(add(ops.Gelu(draw(st.booleans())), a))
+            case "cast" if whole and draw(st.booleans()):
+                reals.append(add(ops.Cast(FLOAT32), draw(st.sampled_from(whole))))
+            case "cast":
+                whole.append(add(ops.Cast(draw(st.sampled_from([INT32, NumberFormat.parse("int64")]))), a))
+            case "binary":
+                reals.append(
+                    add(ops.Binary(draw(st.sampled_from([ops.BinaryFunction.SUBTRACT, ops.BinaryFunction.MAXIMUM]))), a, b)
+                )
+            case "where":
+                reals.append(add(ops.Where(), draw(st.sampled_from(flags)), a, b))
+            case "compare":
+                flags.append(add(ops.Compare(ops.Relation.LESS), a, b))
+            case _:
+                c = draw(st.sampled_from(flags))
+                flags.append(add(ops.Where(), draw(st.sampled_from(flags)), c, draw(st.sampled_from(flags))))
+    every = [*reals, *flags, *whole]
+    outputs = draw(st.lists(st.sampled_from(every[3:] or every), min_size=1, max_size=3, unique=True))
+    return builder.build(outputs)
+
+
+@settings(max_examples=500, deadline=None)
+@given(pointwise_graphs(), st.booleans(), st.sampled_from([8, 64]), st.integers(0, 2**32 - 1))
+def test_functions_of_several_tensors_in_the_arena(graph: Graph, in_place: bool, alignment: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = {name: graph.tensors[name] for name in graph.inputs}
+    inputs = {name: rng.normal(0, 2, tensor.shape).astype(np.float32) for name, tensor in shapes.items()}
+    inputs |= {name: value > 0 for name, value in inputs.items() if shapes[name].format == BOOL}
+    mapped = map_memory(graph, in_place=in_place, alignment=alignment, bytes_of=stored_bytes)
+    found, wanted = run_in_arena(graph, mapped, inputs), run(graph, inputs)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, wanted[name])
 
 
 @settings(max_examples=100, deadline=None)
@@ -77,6 +129,44 @@ def test_elementwise_results_take_the_place_of_what_they_read() -> None:
     graph = chain(ops.Sigmoid(), ops.Tanh(), ops.Sigmoid())
     assert map_memory(graph, alignment=1).peak == 4 * 32
     assert map_memory(graph, alignment=1, in_place=False).peak == 2 * 4 * 32
+
+
+@pytest.mark.parametrize(
+    ("kind", "formats", "taken"),
+    [
+        (ops.Unary(ops.UnaryFunction.NEGATE), [FLOAT32], "a0"),
+        (ops.Gelu(), [FLOAT32], "a0"),
+        (ops.Cast(INT32), [FLOAT32], "a0"),
+        (ops.Cast(NumberFormat.parse("int64")), [FLOAT32], "y"),
+        (ops.Binary(ops.BinaryFunction.SUBTRACT), [FLOAT32, FLOAT32], "a0"),
+        (ops.Where(), [BOOL, FLOAT32, FLOAT32], "a1"),
+        (ops.Where(), [BOOL, BOOL, BOOL], "a0"),
+        (ops.Compare(ops.Relation.LESS), [INT32, INT32], "y"),
+    ],
+)
+def test_functions_take_the_place_of_an_operand_of_as_many_bytes(
+    kind: ops.Attributes, formats: list[NumberFormat], taken: str
+) -> None:
+    builder = GraphBuilder("place")
+    operands = [builder.input(f"a{index}", (2, 3), form) for index, form in enumerate(formats)]
+    graph = builder.build([builder.add(kind, operands, output="y")])
+    assert map_memory(graph, bytes_of=stored_bytes).places["y"].block == taken
+    assert map_memory(graph, bytes_of=stored_bytes, in_place=False).places["y"].block == "y"
+
+
+def test_an_operand_that_is_read_elsewhere_in_the_same_operation_is_not_overwritten() -> None:
+    builder = GraphBuilder("row")
+    x = builder.input("x", (3, 1))
+    seen = builder.add(ops.Reshape((1, 3)), [x], output="seen")
+    wide = builder.input("wide", (3, 3))
+    mask = builder.input("mask", (3, 3), BOOL)
+    product = builder.add(ops.Where(), [mask, seen, wide], output="product")
+    assert map_memory(builder.build([product])).places[product].block == "wide"
+    builder = GraphBuilder("square")
+    x = builder.input("x", (1, 1, 4))
+    seen = builder.add(ops.Reshape((1, 4, 1)), [x], output="seen")
+    less = builder.add(ops.Binary(ops.BinaryFunction.SUBTRACT), [x, seen], output="less")
+    assert map_memory(builder.build([less])).places[less].block == "less"
 
 
 def test_a_view_keeps_its_block_alive() -> None:

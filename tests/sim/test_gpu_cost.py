@@ -192,13 +192,28 @@ def test_views_and_absorbed_clips_are_free_and_equal_layers_priced_once() -> Non
     assert f"{len(tiles('ampere'))} tiles" in report.search.space
 
 
-def test_softmax_pays_for_exponentials_and_long_rows() -> None:
+@pytest.mark.parametrize("kind", [ops.Softmax((1,)), ops.LayerNorm((1,), 1e-5)])
+def test_normalisations_read_long_rows_twice(kind: ops.Attributes) -> None:
     def seconds(shape: tuple[int, int]) -> float:
-        builder = GraphBuilder("softmax")
-        graph = builder.build([builder.add(ops.Softmax((1,)), [builder.input("x", shape)], output="y")])
-        return cost(graph, "nvidia-a100-sxm-80gb").latency_s
+        builder = GraphBuilder("rows")
+        operands = [builder.input("x", shape)]
+        if isinstance(kind, ops.LayerNorm):
+            operands += [builder.constant(name, np.ones(shape[1], np.float32)) for name in ("scale", "shift")]
+        return cost(builder.build([builder.add(kind, operands, output="y")]), "nvidia-a100-sxm-80gb").latency_s
 
     assert seconds((1 << 9, 1 << 17)) == pytest.approx(1.5 * seconds((1 << 17, 1 << 9)), rel=0.05)
+
+
+def test_functions_pay_for_special_units() -> None:
+    slow = gpu("unit-gpu").model_copy(update={"special_per_clock": Quantity(value=0.5, source="unit")})
+
+    def seconds(kind: ops.Attributes) -> float:
+        builder = GraphBuilder("one")
+        graph = builder.build([builder.add(kind, [builder.input("x", (64, 1024))], output="y")])
+        return gpu_cost(graph, slow, Precision.parse("int8"), 64).latency_s
+
+    assert seconds(ops.Clip(0.0, 6.0)) == 2 * 64 * 1024  # a byte read and a byte written
+    assert seconds(ops.Gelu()) == seconds(ops.Tanh()) == 2 * 64 * 1024 / 0.5  # two special functions, one in two seconds
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from lepton_dse.files import data_folder
 from lepton_dse.importers import load_model
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
-from lepton_dse.numerics.formats import Precision
+from lepton_dse.numerics.formats import INT32, Precision
 from lepton_dse.plan import CostReport, Evidence
+from lepton_dse.sim.report import compulsory_bytes
 from lepton_dse.sim.roofline import machine_of, roofline
 from lepton_dse.targets import AnyTarget, FpgaTarget, load_target, target_names
 from lepton_dse.targets.schema import Quantity
@@ -84,6 +85,28 @@ def test_an_absorbed_clip_is_free_and_another_is_not() -> None:
     builder = GraphBuilder("clip")
     alone = builder.build([builder.add(ops.Clip(0.0, 6.0), [builder.input("x", (1, 5))], output="y")])
     assert bound(alone, "unit-cpu").latency_s == 10
+
+
+def picked(kind: ops.Attributes, rows: int, *more: str) -> Graph:
+    builder = GraphBuilder("picked")
+    table = builder.input("table", (rows, 8))
+    operands = [table, *(builder.input(name, (1, 5), INT32) for name in more)]
+    return builder.build([builder.add(kind, operands, output="y")])
+
+
+@pytest.mark.parametrize(
+    ("graph", "read"),
+    [
+        (picked(ops.Gather(0), 1000, "ids"), 5 * 8),  # five rows of a table of a thousand
+        (picked(ops.Gather(0), 3, "ids"), 3 * 8),  # no more than the table has
+        (picked(ops.Slice((10, 0), (4, 8), (2, 1)), 1000), 4 * 8),
+        (picked(ops.Reduce(ops.ReduceFunction.SUM, (0,), True), 1000), 1000 * 8),
+    ],
+)
+def test_what_is_picked_from_is_read_where_it_is_picked(graph: Graph, read: int) -> None:
+    indices = sum(graph.tensors[name].elements * 4 for name in graph.inputs[1:])
+    written = graph.tensors["y"].elements * 4
+    assert compulsory_bytes(graph, graph.ops[0], Precision.parse("float32")) == read * 4 + indices + written
 
 
 def test_products_bind_where_memory_is_fast() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from lepton_dse.verify.cuda.compiled import has_compiler
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +87,68 @@ def test_three_memory_maps(tmp_path: Path) -> None:
     ]
 
 
+def cells(printed: str) -> list[list[str]]:
+    """Rows of the tables that a study prints."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+
+
+def needs_compiler() -> None:
+    """Skip where no C++ compiler runs kernels; continuous integration has one."""
+    if shutil.which("g++") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("g++ is not installed")
+
+
+@pytest.mark.slow
+def test_eight_and_four_bits_on_a_gpu(tmp_path: Path) -> None:
+    needs_compiler()
+    printed = run("15_eight_and_four_bits_on_a_gpu.py", "--quick", "-o", str(tmp_path))
+    rows = cells(printed)
+    assert [row[0] for row in rows] == ["float32", "int8", "w4a8"]
+    assert all(row[6] == "as predicted" for row in rows)
+    real, wide, narrow = (int(row[4].replace(",", "")) for row in rows)
+    assert real > 2 * wide > 2 * narrow
+    assert "to the last request" in printed
+    ElementTree.parse(tmp_path / "eight_and_four_bits.svg")
+
+
+@pytest.mark.slow
+def test_when_zeros_pay(tmp_path: Path) -> None:
+    needs_compiler()
+    printed = run("16_when_zeros_pay.py", "--quick", "-o", str(tmp_path))
+    rows = [row for row in cells(printed) if row[-1].endswith("passed")]
+    assert [row[0] for row in rows] == 2 * ["none", "75.0% of blocks", "2 of 4"]
+    for layer in (rows[:3], rows[3:]):
+        for figure in (4, 6):  # multiplications and sectors
+            dense, few, halved = (int(row[figure].replace(",", "")) for row in layer)
+            assert few < dense
+            assert halved < dense
+    assert "to the last request" in printed
+    assert "2 of 4 takes" in printed
+    ElementTree.parse(tmp_path / "when_zeros_pay.svg")
+
+
+@pytest.mark.slow
+def test_shared_memory_layouts(tmp_path: Path) -> None:
+    needs_compiler()
+    printed = run("17_shared_memory_layouts.py", "--quick", "-o", str(tmp_path))
+    assert [row[:4] for row in cells(printed)] == [
+        ["int8", "32", "2 (2)", "1 (1)"],
+        ["int8", "128", "8 (8)", "1 (1)"],
+        ["float32", "32", "6 (6)", "4 (4)"],
+        ["float32", "128", "18 (18)", "4 (4)"],
+    ]
+    assert "Every figure is as counted" in printed
+    drawn = [text.text for text in ElementTree.parse(tmp_path / "shared_memory_layouts.svg").iter() if text.text]
+    assert [entry.partition(": ")[2] for entry in drawn if ": " in entry and "rows of" in entry] == [
+        "2 passes",
+        "1 pass",
+        "4 passes",
+        "1 pass",
+        "8 passes",
+        "1 pass",
+    ]
+
+
 def test_arenas_beside_onnxruntime() -> None:
     pytest.importorskip("onnxruntime", "1.32")
     printed = run("peers/arenas.py", str(ROOT / "studies/models/digits_cnn.onnx"))
@@ -120,3 +187,12 @@ def test_tables_and_text(name: str, tmp_path: Path) -> None:
     assert "left out" not in printed
     assert "allocated, 0.5 points" in printed
     ElementTree.parse(tmp_path / "tables_and_text.svg")
+
+
+@pytest.mark.slow
+def test_registers_are_shown_beside_those_of_the_compiler() -> None:
+    if not has_compiler() and not os.environ.get("CI"):
+        pytest.skip("NVRTC is not installed")
+    printed = run("fit_gpu_registers.py", "--quick")
+    assert re.search(r"6 kernels, registers within 24 for \d+%, shared memory equal for 100%, resident blocks right", printed)
+    assert "(fewer for 0)" in printed

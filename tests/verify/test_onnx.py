@@ -204,6 +204,24 @@ def test_outputs_behind_real_operations_and_indices(tmp_path: Path) -> None:
     assert checks["outputs_equal[1]"].observed == 0
 
 
+def test_inputs_that_are_no_reals(tmp_path: Path) -> None:
+    """Identifiers of tokens, some of them further apart than a float32 holds, read as they are."""
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder("tokens")
+    builder.input("ids", (1, 4), NumberFormat.parse("int64"))
+    builder.constant("table", rng.normal(0, 1, (9, 6)).astype(np.float32))
+    builder.constant("w", rng.normal(0, 1, (6, 5)).astype(np.float32))
+    builder.add(ops.Gather(0), ["table", "ids"], output="rows")
+    builder.add(ops.MatMul(), ["rows", "w"], output="y")
+    data = Dataset(rng.integers(0, 9, (8, 4)).astype(np.float32))
+    planned = ld.plan(builder.build(["y"]), "unit-cpu", format="float32", data=data)
+    result = ld.verify(ld.emit(planned, tmp_path / "onnx", emitter="onnx"))
+    checks = {check.name: check for check in result.checks}
+    assert result.complete
+    assert checks["real_operations_within_bound"].status is CheckStatus.PASSED
+    assert checks["outputs_beyond_bound"].observed == 0
+
+
 # --- a wrong model is found -----------------------------------------------------------------------------------------------
 
 
@@ -277,6 +295,15 @@ def test_nan_is_beyond_the_bound(digits: Graph) -> None:
     entry = Difference(digits.tensors[digits.outputs[0]])
     entry.add(np.ones(2, np.float32), np.asarray([1, np.nan], np.float32))
     assert (entry.values, entry.equal, entry.beyond) == (2, 1, 1)
+
+
+def test_equal_infinities_are_equal_and_others_are_not(digits: Graph) -> None:
+    entry = Difference(digits.tensors[digits.outputs[0]])
+    entry.add(np.asarray([np.inf, -np.inf, 2, 1], np.float32), np.asarray([np.inf, -np.inf, 2, 1.5], np.float32))
+    assert (entry.values, entry.equal, entry.beyond, entry.worst) == (4, 3, 1, 0.25)
+    other = Difference(digits.tensors[digits.outputs[0]])
+    other.add(np.asarray([np.inf, -np.inf, 3, 1], np.float32), np.asarray([-np.inf, 7, np.inf, 1], np.float32))
+    assert (other.equal, other.beyond) == (1, 3)
 
 
 def test_the_cut_keeps_every_node_and_constant(digits: Graph) -> None:

@@ -152,8 +152,9 @@ def _epilogue(out: Writer, kernel: Kernel, work: Contraction, graph: LoweredGrap
     head = kernel.ops[0]
     kind = ctype(graph.tensors[head.output].format)
     sums = "int32_t" if work.engine in (Engine.INT8, Engine.DOT4) else "float"
-    places_ = "int column, int row" if work.swapped else "int row, int column"  # of the activations and the weights
-    signature = f"void operator()([[maybe_unused]] int product, {places_}, {sums} sum, bool inside) const {{"
+    names = ("product", "column", "row") if work.swapped else ("product", "row", "column")  # of the activations and the weights
+    indices = ", ".join(f"[[maybe_unused]] int {name}" for name in names)
+    signature = f"void operator()({indices}, {sums} sum, bool inside) const {{"
     with out.block(f"LEPTON_DEVICE {signature}"):
         loaded: dict[tuple[str, int], str] = {}
         for number, ((op, position), touch) in enumerate(zip(epilogue_operands(kernel), work.touches, strict=False)):

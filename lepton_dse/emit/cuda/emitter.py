@@ -19,7 +19,17 @@ from lepton_dse.emit.writer import Writer
 from lepton_dse.memory import Placement
 from lepton_dse.schedule.gpu import Contraction, GpuProgram, arena
 
-__all__ = ["DEVICE_FILE", "EMITTER", "INPUT_FILE", "WEIGHTS_FILE", "expected_file", "kernel_identifiers", "library", "model_text"]
+__all__ = [
+    "DEVICE_FILE",
+    "EMITTER",
+    "INPUT_FILE",
+    "WEIGHTS_FILE",
+    "expected_file",
+    "kernel_identifiers",
+    "library",
+    "model_text",
+    "program_files",
+]
 
 INPUT_FILE = "vectors/input.bin"
 WEIGHTS_FILE = "weights.bin"
@@ -49,20 +59,8 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     """
     assert request.gpu is not None, "the flow plans kernels for this emitter"
     program = request.gpu
-    placed = arena(program)
-    places, constants = places_of(program, placed)
-    texts = {
-        "model.h": _header(program),
-        "model.cu": model_text(program, places),
-        "test.cu": _test(program),
-        "CMakeLists.txt": _CMAKE,
-        "model.py": _loader(program),
-        "README.md": _readme(request, program, placed),
-        DEVICE_FILE: _device(program),
-    }
-    encoded = {name: text.encode() for name, text in texts.items()}
-    encoded |= library()
-    encoded[WEIGHTS_FILE] = constants
+    encoded = program_files(program)
+    encoded["README.md"] = _readme(request, program, arena(program)).encode()
     kind = program.inputs[0].tensor.format.numpy.newbyteorder("<")
     encoded[INPUT_FILE] = np.ascontiguousarray(request.vectors.x, kind).tobytes()
     for position, name in enumerate(program.graph.outputs):
@@ -70,6 +68,26 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
         values = request.vectors.tensors[name]
         encoded[expected_file(position)] = np.ascontiguousarray(values, tensor.format.numpy.newbyteorder("<")).tobytes()
     return encoded
+
+
+def program_files(program: GpuProgram) -> dict[str, bytes]:
+    """What is compiled and run: the code with its library, the weights, and what they were written for.
+
+    Raises
+    ------
+    LeptonError
+        If an operation has no CUDA rule.
+    """
+    places, constants = places_of(program, arena(program))
+    texts = {
+        "model.h": _header(program),
+        "model.cu": model_text(program, places),
+        "test.cu": _test(program),
+        "CMakeLists.txt": _CMAKE,
+        "model.py": _loader(program),
+        DEVICE_FILE: _device(program),
+    }
+    return {**{name: text.encode() for name, text in texts.items()}, **library(), WEIGHTS_FILE: constants}
 
 
 EMITTER = Emitter("cuda", ("gpu",), emit)
@@ -89,7 +107,8 @@ def kernel_identifiers(program: GpuProgram) -> list[str]:
 
 
 def _comment(text: str) -> str:
-    return re.sub(r"[^\x20-\x7e]|\\", "?", text).replace("*/", "??").replace("/*", "??")
+    """A name that ends no comment or string, and holds no trigraph."""
+    return re.sub(r"[^\x20-\x7e]|[\\?\"]", "_", text).replace("*/", "__").replace("/*", "__")
 
 
 def _parameters(program: GpuProgram) -> str:
@@ -190,7 +209,7 @@ def _interface(out: Writer, program: GpuProgram, places: Places, identifiers: li
     with out.block("const lepton::Stored lepton_buffers[] = {", "};"):
         for buffer in program.buffers.values():
             place = f"PLACE({places.apart[buffer.owner]}, {places.shared[buffer.owner]})"
-            out.line(f'{{"{_comment(buffer.name).replace(chr(34), chr(63))}", {place}, {buffer.bytes}}},')
+            out.line(f'{{"{_comment(buffer.name)}", {place}, {buffer.bytes}}},')
     out.line(f"const size_t lepton_buffer_count = {len(program.buffers)};")
     out.line()
     with out.block("struct lepton_model {", "};"):

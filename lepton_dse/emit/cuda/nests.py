@@ -30,7 +30,8 @@ def write_nest(out: Writer, identifier: str, kernel: Kernel, graph: LoweredGraph
     """
     nest = kernel.work
     assert isinstance(nest, Nest), "dispatched by kind"
-    with out.block(f"LEPTON_KERNEL({nest.threads}) {identifier}(const unsigned char* constants, unsigned char* arena) {{"):
+    parameters = "[[maybe_unused]] const unsigned char* constants, unsigned char* arena"  # not every kernel reads constants
+    with out.block(f"LEPTON_KERNEL({nest.threads}) {identifier}({parameters}) {{"):
         context = _Context(out, kernel, nest, graph, places)
         context.begin()
         if kernel.reordered:

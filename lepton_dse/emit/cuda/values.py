@@ -34,6 +34,16 @@ _BINARY = {
     ops.BinaryFunction.MINIMUM: "lepton::least_of({0}, {1})",
     ops.BinaryFunction.MAXIMUM: "lepton::greatest_of({0}, {1})",
 }
+_FLOAT32_ONLY = {
+    ops.UnaryFunction.ABSOLUTE,
+    ops.UnaryFunction.SQUARE_ROOT,
+    ops.UnaryFunction.RECIPROCAL,
+    ops.UnaryFunction.EXPONENTIAL,
+    ops.UnaryFunction.LOGARITHM,
+    ops.UnaryFunction.ERROR_FUNCTION,
+    ops.BinaryFunction.DIVIDE,
+    ops.BinaryFunction.POWER,
+}
 _RELATIONS = {
     ops.Relation.EQUAL: "==",
     ops.Relation.LESS: "<",
@@ -68,7 +78,7 @@ def literal(value: float, kind: str) -> str:
     if kind in ("float", "double"):
         if math.isinf(value):
             return "lepton::infinity()" if value > 0 else "-lepton::infinity()"
-        return f"{float(value).hex()}f"
+        return f"{float(value).hex()}{'f' if kind == 'float' else ''}"
     if kind == "bool":
         return "true" if value else "false"
     return f"{int(value)}LL" if kind.startswith(("int64", "uint64")) else str(int(value))
@@ -169,7 +179,7 @@ def _real_only(texts: Mapping[Any, str], attribute: str) -> _Rule:
     def rule(op: Op, values: Sequence[str], tensors: Sequence[Tensor], output: Tensor) -> str:
         kind = getattr(op.attributes, attribute)
         text = texts[kind]
-        if "f(" in text and str(output.format) != "float32":
+        if kind in _FLOAT32_ONLY and str(output.format) != "float32":
             raise LeptonError(f"{kind.value} of {output.format}", where=op.name, fix="float32 only on this target")
         return "(" + text.format(*(f"({value})" for value in values)) + ")"
 

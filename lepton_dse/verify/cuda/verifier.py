@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def _program(artefact: Artefact) -> GpuProgram:
     try:
         device = json.loads(read_text(path))
         capability = float(device["compute_capability"])
+        if not math.isfinite(capability):
+            raise ValueError("compute_capability")
         limits = Limits(**{name: float(value) for name, value in device["multiprocessor"].items()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidPlanError("does not say what the kernels were written for", where=str(path), fix="emit it again") from error
     return planned_program(artefact.graph, artefact.plan, capability, limits)

@@ -82,9 +82,11 @@ class Difference:
             self.beyond += int(np.count_nonzero(apart > 1))
             self.worst = max(self.worst, float(apart.max(initial=0)))
             return
-        peak = float(np.abs(expected).max(initial=0)) or 1.0
-        relative = np.abs(expected.astype(np.float64) - found) / peak
-        self.equal += int(np.count_nonzero(expected == found))
+        same = expected == found
+        peak = float(np.abs(expected[np.isfinite(expected)]).max(initial=0)) or 1.0
+        with np.errstate(invalid="ignore"):  # equal infinities have no difference
+            relative = np.where(same, 0.0, np.abs(expected.astype(np.float64) - found) / peak)
+        self.equal += int(np.count_nonzero(same))
         self.beyond += int(np.count_nonzero(~(relative <= FLOAT_BOUND)))
         self.worst = max(self.worst, float(relative.max(initial=0)))
 

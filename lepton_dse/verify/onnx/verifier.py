@@ -46,7 +46,7 @@ def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
     model = onnx.ModelProto()
     model.ParseFromString(data)
     source = graph.tensors[graph.inputs[0]]
-    x = np.fromfile(folder / INPUT_FILE, "<f4").reshape(-1, *source.shape[1:])
+    x = np.fromfile(folder / INPUT_FILE, "<f4").reshape(-1, *source.shape[1:]).astype(source.format.numpy)
     options.progress("running every operation on the reference's operands")
     found, samples = differences(model, graph, x)
     options.progress("running every sample through the model")
@@ -78,7 +78,7 @@ def _reported(name: str, observed: float | str, reason: str) -> Check:
     return Check(name=name, predicted=None, observed=observed, status=CheckStatus.REPORTED, reason=reason)
 
 
-def _outputs(graph: LoweredGraph, folder: Path, session: Session, x: NDArray[np.float32]) -> list[Check]:
+def _outputs(graph: LoweredGraph, folder: Path, session: Session, x: NDArray[Any]) -> list[Check]:
     parts = [session.run(graph.outputs, {graph.inputs[0]: x[start : start + _BATCH]}) for start in range(0, len(x), _BATCH)]
     checks = []
     for position, name in enumerate(graph.outputs):
@@ -103,9 +103,11 @@ def _output(graph: LoweredGraph, name: str, expected: NDArray[Any], observed: ND
     if not tensor.format.is_float:
         return [equal]
     wide, found = expected.astype(np.float64), observed.astype(np.float64)
-    unit, apart = _unit(graph, name), np.abs(wide - found)
+    unit = _unit(graph, name)
+    with np.errstate(invalid="ignore"):  # equal infinities have no difference
+        apart = np.where(wide == found, 0.0, np.abs(wide - found))
     if unit is None:
-        bound = FLOAT_BOUND * (float(np.abs(wide).max(initial=0)) or 1.0)
+        bound = FLOAT_BOUND * (float(np.abs(wide[np.isfinite(wide)]).max(initial=0)) or 1.0)
         beyond = int(np.count_nonzero(~(apart <= bound)))
         checks = [_reported(f"outputs_beyond_bound{suffix}", beyond, f"of {expected.size} values; the bound is {bound:g}")]
     else:
