@@ -193,6 +193,6 @@ def test_tables_and_text(name: str, tmp_path: Path) -> None:
 def test_registers_are_shown_beside_those_of_the_compiler() -> None:
     if not has_compiler() and not os.environ.get("CI"):
         pytest.skip("NVRTC is not installed")
-    printed = run("fit_gpu_registers.py", "--quick")
+    printed = " ".join(run("fit_gpu_registers.py", "--quick").split())
     assert re.search(r"6 kernels, registers within 24 for \d+%, shared memory equal for 100%, resident blocks right", printed)
     assert "(fewer for 0)" in printed
