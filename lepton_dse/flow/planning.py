@@ -95,7 +95,7 @@ def plan_bundle(
         seed=seed,
         objective=minimize,
         ops=draft.ops,
-        memory=map_memory(lowered, bytes_of=stored_bytes),
+        memory=draft.memory or map_memory(lowered, bytes_of=stored_bytes),
         predicted=draft.predicted,
     )
     return PlannedModel(decided, bundle, target)

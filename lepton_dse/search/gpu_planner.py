@@ -27,6 +27,7 @@ from lepton_dse.schedule.gpu import (
     Problem,
     Tile,
     Windows,
+    arena,
     default_tile,
     estimated_registers,
     gpu_program,
@@ -116,7 +117,8 @@ def plan(request: PlanRequest) -> PlanDraft:
     except LeptonError:  # a network that can be priced though no kernels can be written for it, which emission says
         return draft
     entries = tuple(_mapped(entry, chooser.chosen) for entry in draft.ops)
-    return PlanDraft(_priced(draft.predicted, chooser, _copies(program, chooser.machine, chooser.constants)), entries)
+    copies = _copies(program, chooser.machine, chooser.constants)
+    return PlanDraft(_priced(draft.predicted, chooser, copies), entries, arena(program))
 
 
 PLANNER: Planner = plan

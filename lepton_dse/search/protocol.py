@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lepton_dse.bundle import Bundle
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.numerics.formats import Precision
-from lepton_dse.plan import CostReport, OpPlan
+from lepton_dse.plan import CostReport, MemoryMap, OpPlan
 from lepton_dse.targets import AnyTarget
 
 __all__ = ["PlanDraft", "PlanRequest", "Planner"]
@@ -41,10 +41,19 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanDraft:
-    """Decisions and what they are predicted to cost."""
+    """Decisions and what they are predicted to cost.
+
+    Parameters
+    ----------
+    predicted : CostReport
+    ops : tuple of OpPlan
+    memory : MemoryMap or None
+        Where the program stores what it computes; None where it runs the operations one by one.
+    """
 
     predicted: CostReport
     ops: tuple[OpPlan, ...]
+    memory: MemoryMap | None = None
 
 
 Planner = Callable[[PlanRequest], PlanDraft]

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ import lepton_dse as ld
 from lepton_dse.compress.quantize import noise
 from lepton_dse.emit.artefact import EmitRequest
 from lepton_dse.emit.cuda.emitter import EMITTER, kernel_identifiers, library
-from lepton_dse.errors import LeptonError
+from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.files import data_folder
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
@@ -27,7 +28,7 @@ from lepton_dse.numerics.formats import FLOAT32, INT8, INT64, NumberFormat
 from lepton_dse.numerics.quantize import QuantParams
 from lepton_dse.reference import engine, fast
 from lepton_dse.reference.vectors import Vectors
-from lepton_dse.schedule.gpu import gpu_program
+from lepton_dse.schedule.gpu import arena, gpu_program
 from lepton_dse.testing.strategies import graphs
 
 TARGET = "nvidia-a100-sxm-80gb"
@@ -163,9 +164,10 @@ HOSTILE = [
 
 def written(graph: Any, feeds: Mapping[str, Any], capability: float = 8.0) -> dict[str, bytes]:
     """Files of a lowered graph whatever its names."""
-    plan: Any = SimpleNamespace(model="hostile */ \\\n#error", target="a", precision="b")
+    program = gpu_program(graph, capability)
+    plan: Any = SimpleNamespace(model="hostile */ \\\n#error", target="a", precision="b", memory=arena(program))
     vectors = Vectors(next(iter(feeds.values())), engine.execute(graph, feeds))
-    return dict(EMITTER.emit(EmitRequest(plan, graph, vectors, gpu=gpu_program(graph, capability))))
+    return dict(EMITTER.emit(EmitRequest(plan, graph, vectors, gpu=program)))
 
 
 def hostile() -> Any:
@@ -272,3 +274,21 @@ def test_operations_that_no_kernel_computes(attributes: ops.Attributes, form: Nu
     builder.add(attributes, ["x"], output="y", name="the one")
     text = refused(builder.build_lowered(["y"]), {"x": np.zeros((2, 3), form.numpy)})
     assert text.startswith(f"the one: {what}; ")
+
+
+@pytest.mark.parametrize("change", ["time", "bytes", "alignment", "operations"])
+def test_a_memory_map_of_other_kernels_is_refused(planned: ld.PlannedModel, change: str, tmp_path: Path) -> None:
+    memory = planned.plan.memory
+    name = next(iter(memory.places))
+    if change == "operations":
+        other = ld.map_memory(planned.lowered)
+    elif change == "alignment":
+        other = memory.model_copy(update={"alignment": 64})
+    else:
+        entry = memory.places[name]
+        update = {"last": entry.last + 1} if change == "time" else {"bytes": entry.bytes - 1}
+        other = memory.model_copy(update={"places": {**memory.places, name: entry.model_copy(update=update)}})
+    plan = planned.plan.model_copy(update={"memory": other})
+    with pytest.raises(InvalidPlanError, match="the memory map is not that of the kernels"):
+        ld.emit(replace(planned, plan=plan), tmp_path / "cuda", emitter="cuda")
+    assert not (tmp_path / "cuda").exists()

@@ -16,8 +16,8 @@ from lepton_dse.emit.cuda.contractions import write_contraction
 from lepton_dse.emit.cuda.nests import write_nest
 from lepton_dse.emit.cuda.places import Places, places_of
 from lepton_dse.emit.writer import Writer
-from lepton_dse.memory import Placement
-from lepton_dse.schedule.gpu import Contraction, GpuProgram, arena
+from lepton_dse.plan import MemoryMap
+from lepton_dse.schedule.gpu import Contraction, GpuProgram, check_arena
 
 __all__ = [
     "DEVICE_FILE",
@@ -55,12 +55,13 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     Raises
     ------
     LeptonError
-        If an operation has no CUDA rule, or a tile is no kernel on the device.
+        If an operation has no CUDA rule, or the plan's memory map is not that of its kernels.
     """
     assert request.gpu is not None, "the flow plans kernels for this emitter"
     program = request.gpu
-    encoded = program_files(program)
-    encoded["README.md"] = _readme(request, program, arena(program)).encode()
+    check_arena(request.plan.memory, program)
+    encoded = program_files(program, request.plan.memory)
+    encoded["README.md"] = _readme(request, program).encode()
     kind = program.inputs[0].tensor.format.numpy.newbyteorder("<")
     encoded[INPUT_FILE] = np.ascontiguousarray(request.vectors.x, kind).tobytes()
     for position, name in enumerate(program.graph.outputs):
@@ -70,15 +71,21 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     return encoded
 
 
-def program_files(program: GpuProgram) -> dict[str, bytes]:
+def program_files(program: GpuProgram, mapped: MemoryMap) -> dict[str, bytes]:
     """What is compiled and run: the code with its library, the weights, and what they were written for.
+
+    Parameters
+    ----------
+    program : GpuProgram
+    mapped : MemoryMap
+        Of the program.
 
     Raises
     ------
     LeptonError
         If an operation has no CUDA rule.
     """
-    places, constants = places_of(program, arena(program))
+    places, constants = places_of(program, mapped)
     texts = {
         "model.h": _header(program),
         "model.cu": model_text(program, places),
@@ -369,8 +376,8 @@ class Model:
 '''
 
 
-def _readme(request: EmitRequest, program: GpuProgram, placed: Placement) -> str:
-    plan = request.plan
+def _readme(request: EmitRequest, program: GpuProgram) -> str:
+    plan, placed = request.plan, request.plan.memory
     out = Writer()
     out.lines(
         [

@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from lepton_dse.errors import LeptonError
-from lepton_dse.memory import Placement
+from lepton_dse.plan import MemoryMap
 from lepton_dse.schedule.gpu import GPU_ALIGNMENT, GpuProgram
 
 __all__ = ["Places", "places_of"]
@@ -49,7 +49,7 @@ def _aligned(size: int, guard: int = 0) -> int:
     return -(-(size + guard) // GPU_ALIGNMENT) * GPU_ALIGNMENT
 
 
-def places_of(program: GpuProgram, placed: Placement) -> tuple[Places, bytes]:
+def places_of(program: GpuProgram, mapped: MemoryMap) -> tuple[Places, bytes]:
     """Offsets of everything, and the bytes of the constants.
 
     Raises
@@ -60,11 +60,12 @@ def places_of(program: GpuProgram, placed: Placement) -> tuple[Places, bytes]:
     image = {name: np.ascontiguousarray(values).tobytes() for name, values in program.constants.items()}
     *starts, whole = accumulate((_aligned(len(data)) for data in image.values()), initial=0)
     constants = dict(zip(image, starts, strict=True))
+    shared = {name: entry.offset for name, entry in mapped.places.items()}
     owners = {buffer.owner: buffer.bytes for buffer in program.buffers.values()}
     *apart, far = accumulate((_aligned(size, _GUARD) for size in owners.values()), initial=0)
-    if max(far, placed.peak, whole) >= 1 << 31:
+    if max(far, mapped.peak, whole) >= 1 << 31:
         raise LeptonError(
-            f"constants of {whole} bytes and results of {placed.peak}", fix="a smaller batch: offsets are of 32 bits"
+            f"constants of {whole} bytes and results of {mapped.peak}", fix="a smaller batch: offsets are of 32 bits"
         )
     file = b"".join(data.ljust(_aligned(len(data)), b"\0") for data in image.values())
-    return Places(constants, placed.offsets, dict(zip(owners, apart, strict=True)), whole, placed.peak, far), file
+    return Places(constants, shared, dict(zip(owners, apart, strict=True)), whole, mapped.peak, far), file

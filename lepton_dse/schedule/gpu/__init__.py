@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lepton_dse.schedule.gpu.arena import GPU_ALIGNMENT, arena
+from lepton_dse.schedule.gpu.arena import GPU_ALIGNMENT, arena, check_arena
 from lepton_dse.schedule.gpu.choose import default_tile, engine_for, tiles_of
 from lepton_dse.schedule.gpu.contraction import Contraction, Engine, Touch
 from lepton_dse.schedule.gpu.kernels import ELEMENT_THREADS, ROW_THREADS, Buffer, Edge, Kernel, Nest, Read, Source, Subscript
@@ -40,6 +40,7 @@ __all__ = [
     "Touch",
     "Windows",
     "arena",
+    "check_arena",
     "default_tile",
     "engine_for",
     "epilogue_operands",

@@ -324,8 +324,8 @@ def test_what_a_kernel_needs_at_once_does_not_overlap(graph: Graph, form: str) -
     program = gpu_program(lowered, 8.0)
     placed = arena(program)
     sizes = {buffer.owner: buffer.bytes for buffer in program.buffers.values()}
-    assert set(placed.offsets) == set(sizes)
-    assert all(offset % 256 == 0 for offset in placed.offsets.values())
+    assert set(placed.places) == set(sizes)
+    assert all(entry.offset % 256 == 0 for entry in placed.places.values())
     readers: dict[str, int] = {}
     for step, kernel in enumerate(program.kernels):
         readers |= {source.buffer.owner: step for source in kernel.operands.values()}
@@ -333,7 +333,8 @@ def test_what_a_kernel_needs_at_once_does_not_overlap(graph: Graph, form: str) -
     alive = {buffer.owner for buffer in program.inputs}
     for step, kernel in enumerate(program.kernels):
         needed = {owner for owner in alive if readers.get(owner, -1) >= step} | {kernel.result.owner}
-        spans = sorted((placed.offsets[owner], placed.offsets[owner] + sizes[owner]) for owner in needed)
+        starts = {owner: placed.places[owner].offset for owner in needed}
+        spans = sorted((start, start + sizes[owner]) for owner, start in starts.items())
         for (_, end), (begin, _) in pairwise(spans):
             assert end <= begin
         assert all(end <= placed.peak for _, end in spans)

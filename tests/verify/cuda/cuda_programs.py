@@ -19,7 +19,7 @@ from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.ir.ops import Op
 from lepton_dse.reference import engine
 from lepton_dse.reference.vectors import Vectors
-from lepton_dse.schedule.gpu import Contraction, Engine, GpuProgram, Problem, Tile
+from lepton_dse.schedule.gpu import Contraction, Engine, GpuProgram, Problem, Tile, arena
 from lepton_dse.sim.gpu.requests import requests
 from lepton_dse.verify.cuda.compiled import usage
 from lepton_dse.verify.cuda.executed import predicted_counts
@@ -54,7 +54,7 @@ def choosing(pick: Callable[[list[Tile]], Tile], capability: float) -> Callable[
 def write_program(program: GpuProgram, feeds: Mapping[str, Array], folder: Path) -> None:
     """Everything that an artefact has of one pass, without plan and manifest."""
     graph = program.graph
-    plan: Any = SimpleNamespace(model="drawn", target="a GPU", precision="mixed")
+    plan: Any = SimpleNamespace(model="drawn", target="a GPU", precision="mixed", memory=arena(program))
     values = engine.execute(graph, feeds)
     first = np.zeros((1, 1), np.float32)  # replaced: a graph may have several inputs
     files = dict(EMITTER.emit(EmitRequest(plan, graph, Vectors(first, values), gpu=program)))
