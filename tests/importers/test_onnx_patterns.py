@@ -238,3 +238,47 @@ def test_a_sign_goes_into_the_weights_before_it(tmp_path: Path) -> None:
     turned = net.add("Transpose", net.add("Neg", convolved), perm=[0, 2, 1])
     net.add("Neg", net.add("MatMul", turned, net.constant(rng.normal(0, 1, (3, 4)))))
     assert kinds(checked(net, tmp_path / "signs.onnx")) == ["Conv", "Transpose", "MatMul"]
+
+
+# --- zeros around an image ----------------------------------------------------------------------------------------
+
+
+@_SETTINGS
+@given(
+    rank=st.integers(1, 2),
+    amounts=st.lists(st.integers(0, 3), min_size=4, max_size=4),
+    own=st.integers(0, 1),
+    stride=st.integers(1, 2),
+    where=st.sampled_from(["image", "channels", "ones", "edge", "cropped", "read twice"]),
+)
+def test_zeros_around_an_image_become_those_of_the_convolution(
+    tmp_path_factory: pytest.TempPathFactory, rank: int, amounts: list[int], own: int, stride: int, where: str
+) -> None:
+    extents = (6, 7)[:rank]
+    net, rng = Net((1, 2, *extents)), np.random.default_rng(0)
+    begin, end = amounts[:rank], amounts[2 : 2 + rank]
+    channels = 1 if where == "channels" else 0
+    if where == "cropped":
+        begin = [-1, *begin[1:]]
+    pads = [0, channels, *begin, 0, 0, *end]
+    operands = [net.constant(pads, np.int64)] + ([net.constant(1.0)] if where == "ones" else [])
+    padded = net.add("Pad", "x", *operands, mode="edge" if where == "edge" else "constant")
+    weights = net.constant(rng.normal(size=(3, 2 + channels, *(3,) * rank)))
+    window = {"pads": [own] * 2 * rank, "strides": [stride] * rank}
+    given_ = [extent + first + last + 2 * own for extent, first, last in zip(extents, begin, end, strict=True)]
+    if min(given_) < 3:
+        return
+    made = net.add("Conv", padded, weights, **window)
+    if where == "read twice":
+        reduced = net.add("ReduceMax", padded, keepdims=1)
+        net.add("Add", made, reduced)
+    graph = checked(net, tmp_path_factory.mktemp("pads") / "net.onnx")
+    kinds = [op.kind for op in graph.ops]
+    nothing = not any(pads) and where != "ones"
+    if where == "image" or nothing:
+        assert kinds.count("Pad") == 0
+        (conv,) = (op.attributes for op in graph.ops if isinstance(op.attributes, ops.Conv))
+        assert conv.window.pads_begin == tuple(own + first for first in begin)
+        assert conv.window.pads_end == tuple(own + last for last in end)
+    elif any(pads):
+        assert kinds.count("Pad") == 1

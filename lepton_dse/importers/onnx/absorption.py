@@ -1,11 +1,13 @@
 """Affine maps per channel go into the weights before them: y = (x W + b) s + t = x (W s) + (b s + t).
 
-Only where the intermediate result has no other reader and the weights are constants. What no neighbour absorbs stays.
+Only where the intermediate result has no other reader and the weights are constants. What no neighbour absorbs stays. Zeros
+around an image become those that the convolution behind it adds itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -53,11 +55,25 @@ def _merged(sketch: Sketch, before: Op, op: Op) -> Op | None:
         # The channels of a map are axis 1, those of a matrix product its last axis.
         fits = not isinstance(before.attributes, ops.MatMul) or len(made) == 2
         return _with_affine(sketch, before, op, values[0], values[1]) if fits else None
+    if isinstance(op.attributes, ops.Conv) and isinstance(before.attributes, ops.Pad):
+        return _with_padding(before, before.attributes, op, op.attributes)
     if isinstance(op.attributes, ops.Add) and isinstance(before.attributes, ops.MatMul) and made:
         is_row = values[0].shape[-1:] == made[-1:] and values[0].size == made[-1] and sketch.tensors[op.output].shape == made
         row = values[0].reshape(-1)
         return _with_affine(sketch, before, op, filled(1, row), row) if is_row else None
     return None
+
+
+def _with_padding(before: Op, pad: ops.Pad, op: Op, conv: ops.Conv) -> Op | None:
+    """The convolution of what is padded, where the padding is of zeros and grows the image only."""
+    if pad.mode is not ops.PadMode.CONSTANT or pad.value != 0 or any((*pad.begin[:2], *pad.end[:2])):
+        return None
+    if min((*pad.begin, *pad.end)) < 0:
+        return None
+    begin = tuple(own + added for own, added in zip(conv.window.pads_begin, pad.begin[2:], strict=True))
+    end = tuple(own + added for own, added in zip(conv.window.pads_end, pad.end[2:], strict=True))
+    window = replace(conv.window, pads_begin=begin, pads_end=end)
+    return Op(op.name, replace(conv, window=window), (before.inputs[0], *op.inputs[1:]), op.output)
 
 
 def _with_affine(sketch: Sketch, before: Op, op: Op, scale: Array, shift: Array) -> Op | None:
