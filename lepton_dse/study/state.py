@@ -406,7 +406,11 @@ def _locked(folder: Path) -> Iterator[None]:
         raise taken
     if not path.is_file():
         write_bytes(path, b"")
-    with path.open("r+b") as handle:
+    try:
+        opened = path.open("r+b")
+    except OSError as error:
+        raise LeptonError(f"cannot be written: {error.strerror}", where=str(path)) from error
+    with opened as handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
