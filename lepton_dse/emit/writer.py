@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "comment"]
+
+
+def comment(text: str) -> str:
+    """A name from a model file as it may stand in a comment or a string of C: it ends neither, and holds no trigraph."""
+    return re.sub(r"[^\x20-\x7e]|[\\?\"]", "_", text).replace("*/", "__").replace("/*", "__")
 
 
 class Writer:

@@ -17,7 +17,29 @@ from dataclasses import dataclass
 from lepton_dse.ir import ops
 from lepton_dse.ir.tensors import Tensor
 
-__all__ = ["Access", "Affine", "Loop", "LoopNest", "loop_nest"]
+__all__ = ["POINTWISE", "Access", "Affine", "Loop", "LoopNest", "loop_nest"]
+
+
+POINTWISE = (
+    ops.Add
+    | ops.AddRequantize
+    | ops.Affine
+    | ops.Binary
+    | ops.Cast
+    | ops.Clip
+    | ops.Compare
+    | ops.Dequantize
+    | ops.Gelu
+    | ops.LeakyRelu
+    | ops.Lookup
+    | ops.Quantize
+    | ops.Requantize
+    | ops.Sigmoid
+    | ops.Tanh
+    | ops.Unary
+    | ops.Where
+)
+"""Kinds whose result at an index needs of each operand the element at that index, broadcast."""
 
 
 @dataclass(frozen=True)

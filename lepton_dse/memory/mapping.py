@@ -9,6 +9,7 @@ from functools import lru_cache
 from lepton_dse.errors import InvalidPlanError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.loops import POINTWISE
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory.arena import ALIGNMENT, Block, place
@@ -16,21 +17,8 @@ from lepton_dse.plan import MemoryMap, Place
 
 __all__ = ["arena_bytes", "check_map", "map_memory", "packed_bytes", "stored_bytes"]
 
-_OF_ONE = (
-    ops.Affine
-    | ops.Cast
-    | ops.Clip
-    | ops.Dequantize
-    | ops.Gelu
-    | ops.LeakyRelu
-    | ops.Lookup
-    | ops.Quantize
-    | ops.Requantize
-    | ops.Sigmoid
-    | ops.Tanh
-    | ops.Unary
-)
 _OF_SEVERAL = ops.Add | ops.AddRequantize | ops.Binary | ops.Where
+"""Pointwise kinds of which any operand may give its place; of the others the first."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +133,7 @@ def _taken(
     graph: Graph, op: Op, index: int, owner: Mapping[str, str], until: Mapping[str, int], sizes: Mapping[str, int]
 ) -> str | None:
     """The operand whose storage the result may take: read for the last time here, index for index, and as large."""
-    if not isinstance(op.attributes, _OF_ONE | _OF_SEVERAL):
+    if not isinstance(op.attributes, POINTWISE):
         return None
     result = graph.tensors[op.output]
     for name in op.inputs if isinstance(op.attributes, _OF_SEVERAL) else op.inputs[:1]:

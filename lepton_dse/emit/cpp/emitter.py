@@ -10,7 +10,7 @@ import numpy as np
 
 from lepton_dse.emit.artefact import EmitRequest, Emitter
 from lepton_dse.emit.cpp.kernels import ctype, float_literal, write_step
-from lepton_dse.emit.writer import Writer
+from lepton_dse.emit.writer import Writer, comment
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory import check_map, stored_bytes
@@ -105,7 +105,7 @@ def _header(schedule: Program) -> str:
     )
     for kind, tensors in (("INPUT", schedule.inputs), ("OUTPUT", schedule.outputs)):
         for index, tensor in enumerate(tensors):
-            out.line(f"/* {_comment(tensor.name)}: {' x '.join(map(str, tensor.shape))} of {tensor.format} */")
+            out.line(f"/* {comment(tensor.name)}: {' x '.join(map(str, tensor.shape))} of {tensor.format} */")
             out.line(f"#define MODEL_{kind}{index}_SIZE {tensor.elements}")
     out.line()
     out.line(f"void model_run({_parameters(schedule)});")
@@ -124,7 +124,7 @@ def _header(schedule: Program) -> str:
 def _model(request: EmitRequest, schedule: Program, mapped: MemoryMap, identifiers: dict[str, str]) -> str:
     out = Writer()
     plan = request.plan
-    out.line(f"// {_comment(plan.model)}, {plan.precision}: integer arithmetic exactly as the reference defines it.")
+    out.line(f"// {comment(plan.model)}, {plan.precision}: integer arithmetic exactly as the reference defines it.")
     includes = ("algorithm", "cmath", "cstdint", "cstdlib", "cstring", "limits")
     out.lines(
         [
@@ -142,7 +142,7 @@ def _model(request: EmitRequest, schedule: Program, mapped: MemoryMap, identifie
     for index, step in enumerate(schedule.steps):
         out.line()
         shape = " x ".join(map(str, step.write.shape))
-        out.line(f"// {step.op.kind} '{_comment(step.op.name)}' -> {shape} of {step.write.format}")
+        out.line(f"// {step.op.kind} '{comment(step.op.name)}' -> {shape} of {step.write.format}")
         with out.block(f"STEP void step{index}() {{"):
             write_step(out, step, identifiers)
     out.lines(["", "}  // namespace", ""])
@@ -183,11 +183,6 @@ def _memory(out: Writer, schedule: Program, mapped: MemoryMap, identifiers: dict
         kind, name = ctype(tensor.format), identifiers[tensor.name]
         shared = mapped.places[tensor.name].offset
         out.line(f"{kind}* const {name} = reinterpret_cast<{kind}*>(PLACE({alone}, {shared}));  // {tensor.elements} elements")
-
-
-def _comment(text: str) -> str:
-    """A name from a model file as it may stand in a comment of either kind."""
-    return re.sub(r"[^\x20-\x7e]|\\", "?", text).replace("*/", "??").replace("/*", "??")
 
 
 def _weights(request: EmitRequest, schedule: Program, identifiers: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from lepton_dse.emit.artefact import EmitRequest, Emitter
 from lepton_dse.emit.cuda.contractions import write_contraction
 from lepton_dse.emit.cuda.nests import write_nest
 from lepton_dse.emit.cuda.places import Places, places_of
-from lepton_dse.emit.writer import Writer
+from lepton_dse.emit.writer import Writer, comment
 from lepton_dse.plan import MemoryMap
 from lepton_dse.schedule.gpu import Contraction, GpuProgram, check_arena
 
@@ -113,11 +113,6 @@ def kernel_identifiers(program: GpuProgram) -> list[str]:
     ]
 
 
-def _comment(text: str) -> str:
-    """A name that ends no comment or string, and holds no trigraph."""
-    return re.sub(r"[^\x20-\x7e]|[\\?\"]", "_", text).replace("*/", "__").replace("/*", "__")
-
-
 def _parameters(program: GpuProgram) -> str:
     inputs = [f"const {_abi(buffer.tensor.format.numpy)}* input{index}" for index, buffer in enumerate(program.inputs)]
     outputs = [f"{_abi(buffer.tensor.format.numpy)}* output{index}" for index, buffer in enumerate(program.outputs)]
@@ -148,7 +143,7 @@ def _header(program: GpuProgram) -> str:
     for kind, buffers in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
         for index, buffer in enumerate(buffers):
             shape = " x ".join(map(str, buffer.tensor.shape))
-            out.line(f"/* {_comment(buffer.name)}: {shape} of {buffer.tensor.format}, row-major */")
+            out.line(f"/* {comment(buffer.name)}: {shape} of {buffer.tensor.format}, row-major */")
             out.line(f"#define MODEL_{kind}{index}_SIZE {buffer.tensor.elements}")
     out.lines(
         [
@@ -195,7 +190,7 @@ def model_text(program: GpuProgram, places: Places) -> str:
     for identifier, kernel in zip(identifiers, program.kernels, strict=True):
         shape = " x ".join(map(str, kernel.result.tensor.shape))
         what = " ".join(op.kind for op in kernel.ops) or "copy"
-        out.lines(["", f"// {what} -> '{_comment(kernel.result.name)}', {shape} of {kernel.result.tensor.format}"])
+        out.lines(["", f"// {what} -> '{comment(kernel.result.name)}', {shape} of {kernel.result.tensor.format}"])
         if isinstance(kernel.work, Contraction):
             write_contraction(out, identifier, kernel, program.graph, places)
         else:
@@ -216,7 +211,7 @@ def _interface(out: Writer, program: GpuProgram, places: Places, identifiers: li
     with out.block("const lepton::Stored lepton_buffers[] = {", "};"):
         for buffer in program.buffers.values():
             place = f"PLACE({places.apart[buffer.owner]}, {places.shared[buffer.owner]})"
-            out.line(f'{{"{_comment(buffer.name)}", {place}, {buffer.bytes}}},')
+            out.line(f'{{"{comment(buffer.name)}", {place}, {buffer.bytes}}},')
     out.line(f"const size_t lepton_buffer_count = {len(program.buffers)};")
     out.line()
     with out.block("struct lepton_model {", "};"):
@@ -394,7 +389,7 @@ def _readme(request: EmitRequest, program: GpuProgram) -> str:
     for kind, buffers in (("input", program.inputs), ("output", program.outputs)):
         for index, buffer in enumerate(buffers):
             shape = " x ".join(map(str, buffer.tensor.shape))
-            out.line(f"- `{kind}{index}`: {shape} of {buffer.tensor.format}, row-major (`{_comment(buffer.name)}`)")
+            out.line(f"- `{kind}{index}`: {shape} of {buffer.tensor.format}, row-major (`{comment(buffer.name)}`)")
     out.line()
     proved = "the least there is" if placed.peak == placed.bound else f"{placed.bound:,} are proved necessary"
     out.line(f"Inputs and results share one arena of {placed.peak:,} bytes; {proved}. {len(program.kernels)} kernels:")

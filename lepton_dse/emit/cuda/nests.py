@@ -372,19 +372,17 @@ def _reduce(context: _Context) -> None:
     if str(context.graph.tensors[context.head.output].format) != "float32":
         raise LeptonError("a reduction of other numbers than float32", where=context.head.name, fix="another target")
     start, join = {
-        ops.ReduceFunction.SUM: ("0.0f", "a + b"),
-        ops.ReduceFunction.MEAN: ("0.0f", "a + b"),
-        ops.ReduceFunction.MINIMUM: ("lepton::infinity()", "lepton::least_of(a, b)"),
-        ops.ReduceFunction.MAXIMUM: ("-lepton::infinity()", "lepton::greatest_of(a, b)"),
+        ops.ReduceFunction.SUM: ("0.0f", "{0} + {1}"),
+        ops.ReduceFunction.MEAN: ("0.0f", "{0} + {1}"),
+        ops.ReduceFunction.MINIMUM: ("lepton::infinity()", "lepton::least_of({0}, {1})"),
+        ops.ReduceFunction.MAXIMUM: ("-lepton::infinity()", "lepton::greatest_of({0}, {1})"),
     }[a.function]
     out.line(f"float result = {start};")
     with ExitStack() as stack:
         _pass(context, stack)
         value = context.read(0, context.nest.reads[0])
-        joined = join.replace("a", "result", 1) if "(" not in join else join.replace("(a, b)", "(result, value)")
-        out.line(f"const float value = {value};")
-        out.line(f"result = within ? {joined.replace('+ b', '+ value')} : result;")
-    _joined(context, "result", join)
+        out.line(f"result = within ? {join.format('result', value)} : result;")
+    _joined(context, "result", join.format("a", "b"))
     if a.function is ops.ReduceFunction.MEAN:
         out.line(f"result /= {literal(float(context.nest.length), 'float')};")
     context.store("result", "inside && lane == 0")

@@ -12,39 +12,14 @@ from lepton_dse.ir.loops import Access, Affine, Loop
 from lepton_dse.ir.ops import Op
 from lepton_dse.schedule.gpu.kernels import Buffer, Edge, Nest, Read, Source, Subscript
 
-__all__ = ["POINTWISE", "ROWS", "copy_nest", "is_pointwise", "nest_of"]
+__all__ = ["ROWS", "copy_nest", "nest_of"]
 
-POINTWISE = (
-    ops.Add
-    | ops.AddRequantize
-    | ops.Affine
-    | ops.Binary
-    | ops.Cast
-    | ops.Clip
-    | ops.Compare
-    | ops.Dequantize
-    | ops.Gelu
-    | ops.LeakyRelu
-    | ops.Lookup
-    | ops.Quantize
-    | ops.Requantize
-    | ops.Sigmoid
-    | ops.Tanh
-    | ops.Unary
-    | ops.Where
-)
-"""Kinds whose result at an index needs of each operand the element at that index, broadcast."""
 ROWS = ops.Softmax | ops.ArgMax | ops.LayerNorm | ops.Reduce
 """Kinds that a warp computes row by row."""
 _INDIRECT = {ops.Lookup: 1, ops.Gather: 0}
 """Which operand is read where a value says."""
 _PASSES = {ops.Softmax: 3, ops.LayerNorm: 3}
 """How often a row is read: the peak, the sum, the results; the mean, the variance, the results."""
-
-
-def is_pointwise(op: Op) -> bool:
-    """Whether an operation treats every element by itself."""
-    return isinstance(op.attributes, POINTWISE)
 
 
 def nest_of(graph: Graph, chain: Sequence[Op], operands: Mapping[str, Source], result: Buffer) -> Nest:

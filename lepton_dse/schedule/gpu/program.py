@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import LoweredGraph
+from lepton_dse.ir.loops import POINTWISE
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.semantics import evaluate
 from lepton_dse.ir.tensors import Tensor
@@ -28,7 +29,7 @@ from lepton_dse.schedule.gpu.choose import default_tile, engine_for
 from lepton_dse.schedule.gpu.contraction import Contraction, Engine, Touch
 from lepton_dse.schedule.gpu.kernels import Buffer, Kernel, Source
 from lepton_dse.schedule.gpu.layout import Layout, layouts
-from lepton_dse.schedule.gpu.nests import ROWS, copy_nest, is_pointwise, nest_of
+from lepton_dse.schedule.gpu.nests import ROWS, copy_nest, nest_of
 from lepton_dse.schedule.gpu.products import Problem, blocked, packed, problem_of, skipping, touch_of
 from lepton_dse.schedule.gpu.registers import Limits, estimated_registers, planned_blocks
 from lepton_dse.schedule.gpu.tile import Tile
@@ -211,19 +212,15 @@ class _Builder:
         name = op.inputs[0]
         weights = draft.operands[op.inputs[1]].buffer
         constant = weights.owner in self.graph.constants or weights.owner in self.constants
-        if problem_of(self.graph, op, draft.operands, constant=constant) is None:
-            wanted = isinstance(op.attributes, ops.MatMul)  # perhaps only the layout is in the way
-            if not wanted or len(draft.operands[name].buffer.tensor.shape) < 3:
-                return
         source = draft.operands[name]
         rank = len(source.buffer.tensor.shape)
         order = Layout.channels_last(rank) if isinstance(op.attributes, ops.Conv) else Layout.row_major(rank)
-        draft.operands[name] = Source(self.ordered(source.buffer, name, order), source.scaled)
-        problem = problem_of(self.graph, op, draft.operands, constant=constant)
+        lying = Source(replace(source.buffer, layout=order), source.scaled)  # as it would lie; copied only if it is used
+        problem = problem_of(self.graph, op, {**draft.operands, name: lying}, constant=constant)
         touches = None if problem is None else self.touches([op], problem)
         if problem is None or touches is None or engine_for(problem, self.capability) is None:
-            draft.operands[name] = source
             return
+        draft.operands[name] = Source(self.ordered(source.buffer, name, order), source.scaled)
         draft.problem, draft.touches = problem, touches
         if constant:
             # Two operations may share one constant and yet store it differently: the kernel's own.
@@ -255,7 +252,7 @@ class _Builder:
 
     def joins(self, op: Op) -> bool:
         """Let a pointwise operation join the kernel of an operand that nothing else needs; the latest such kernel."""
-        if not is_pointwise(op):
+        if not isinstance(op.attributes, POINTWISE):
             return False
         drafts = [(self.drafts.index(self.maker[name]), name) for name in op.inputs if self.is_open(op, name)]
         for _, name in sorted(drafts, reverse=True):

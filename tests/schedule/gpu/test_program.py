@@ -351,3 +351,16 @@ def test_every_kernel_reads_what_is_stored_before() -> None:
         assert {source.buffer.owner for source in kernel.operands.values()} <= there
         there.add(kernel.result.owner)
     assert chains(program) == [[], ["y", "c"], [], ["z"], ["s"]]
+
+
+def test_what_no_engine_multiplies_is_not_copied_for_one() -> None:
+    builder = GraphBuilder("net")
+    half, one = NumberFormat.parse("float16"), QuantParams((1.0,))
+    builder.input("x", (1, 8, 6, 6), half, one)
+    builder.constant("w", np.ones((8, 8, 3, 3), np.float16), half, one)
+    real = [builder.add(ops.Dequantize(), [name], output=f"{name}.real", form=FLOAT32) for name in ("x", "w")]
+    window = ops.Window((3, 3), (1, 1), (1, 1), (1, 1), (1, 1))
+    graph = builder.build_lowered([builder.add(ops.Conv(window), real, output="y")])
+    newer, older = (gpu_program(graph, capability).kernels for capability in (8.0, 7.0))
+    assert any(kernel.reordered == "x.real" for kernel in newer)
+    assert [kernel.reordered for kernel in older if kernel.reordered] == ["y"]
