@@ -262,13 +262,26 @@ def validate(
 
 @app.command()
 def calibrate(
-    output: Annotated[Path | None, typer.Option("-o", help="The .toml file to write; the target 'host' by default.")] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds of every measurement; the best counts.")] = 10,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="The .toml file to write; the target 'host', or NAME-measured of a GPU, by default.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of every measurement of the host; the best counts. 10.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Instead: time this project's kernels on a GPU; its name or .toml file.")
+    ] = None,
+    format: Annotated[list[str] | None, typer.Option(help="With --gpu: int8, float16 ...; may be repeated. All it has.")] = None,
 ) -> None:
-    """Measure this host's arithmetic and memory and write its hardware model."""
+    """Measure this host's arithmetic and memory, or a GPU's kernels, and write its hardware model."""
     from lepton_dse.cli import calibration
 
-    calibration.calibrate(output, rounds=rounds)
+    if gpu is not None:
+        if rounds is not None:
+            raise LeptonError("rounds are the host's", where="--rounds", fix="leave it out beside --gpu")
+        calibration.calibrate_gpu(gpu, format or [], output)
+        return
+    if format:
+        raise LeptonError("formats are a GPU's", where="--format", fix="name it with --gpu")
+    calibration.calibrate(output, rounds=10 if rounds is None else rounds)
 
 
 def _finish(ok: bool) -> None:

@@ -43,7 +43,7 @@ from lepton_dse.sim.gpu.machine import limits_of
 from lepton_dse.sim.gpu.streaming import streaming_time
 from lepton_dse.targets import GpuTarget
 
-__all__ = ["PLANNER", "TileChooser"]
+__all__ = ["PLANNER", "PricedKernel", "TileChooser", "kernel_time", "priced_kernel"]
 
 
 @dataclass
@@ -91,8 +91,23 @@ class TileChooser:
         return best
 
 
-def kernel_time(kernel: Contraction, capability: float, limits: Limits, machine: Machine, constants: Constants) -> float | None:
-    """Seconds of a contraction under the closed form; None where a multiprocessor holds no block of it."""
+@dataclass(frozen=True)
+class PricedKernel:
+    """A contraction as the closed form sees it, whatever the constants: product, tile, stages, and blocks held at once."""
+
+    product: Product
+    tile: PricedTile
+    stages: float
+    held: float
+
+    def time(self, machine: Machine, constants: Constants, resident: float = 0.0) -> float:
+        """Seconds; `resident` is the share of the operands and the result that L2 holds from an earlier run."""
+        product = self.product._replace(resident=resident)
+        return float(product_time(product, self.tile, 1.0, self.stages, self.held, machine, constants)[0])
+
+
+def priced_kernel(kernel: Contraction, capability: float, limits: Limits) -> PricedKernel | None:
+    """A contraction for the closed form; None where a multiprocessor holds no block of it."""
     registers = estimated_registers(kernel, capability)
     held = planned_blocks(kernel, capability, limits)
     if not held:
@@ -100,7 +115,13 @@ def kernel_time(kernel: Contraction, capability: float, limits: Limits, machine:
     tile = kernel.tile
     depth = tile.pitch / kernel.engine.element_bytes
     priced = PricedTile(float(tile.rows), float(tile.columns), float(tile.threads), float(registers), depth)
-    return float(product_time(_product(kernel), priced, 1.0, float(tile.stages), float(held), machine, constants)[0])
+    return PricedKernel(_product(kernel), priced, float(tile.stages), float(held))
+
+
+def kernel_time(kernel: Contraction, capability: float, limits: Limits, machine: Machine, constants: Constants) -> float | None:
+    """Seconds of a contraction under the closed form; None where a multiprocessor holds no block of it."""
+    priced = priced_kernel(kernel, capability, limits)
+    return None if priced is None else priced.time(machine, constants)
 
 
 def plan(request: PlanRequest) -> PlanDraft:

@@ -6,11 +6,15 @@ reflective algorithm, started from the hardware model's general constants). It i
 constants are free is the same for every device: :data:`FREE`, :data:`QUANTIZING` where a table's times include quantising
 the activations, and :data:`FLUSHED` where L2 is flushed before each product. Whether the library splits the summed axis is a
 yes or no, and the better of the two on the fitted rows is taken.
+
+:func:`nearest` is that fit for any rows and any model of them; :func:`fit` is it for tables of a library's products, and
+:mod:`lepton_dse.validate.gpu_emitted` for kernels that this project writes.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import optimize
@@ -24,9 +28,11 @@ from lepton_dse.sim.gpu.tiles import SPLITS, generation, tiles
 from lepton_dse.targets.gpu import GpuTarget
 from lepton_dse.validate.gpu_tables import GemmTable, Measurements, copies_of_weights
 
-__all__ = ["BOUNDS", "FREE", "ON_CHIP", "at_clock", "candidates", "fit", "free_constants", "held_share", "predict"]
+__all__ = ["BOUNDS", "FREE", "ON_CHIP", "at_clock", "candidates", "fit", "free_constants", "held_share", "nearest", "predict"]
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+Model = Callable[[Constants], Vector]
+"""Predicted seconds of all rows under some constants."""
 
 BOUNDS = {
     "overhead_s": (1e-8, 2e-5),
@@ -128,20 +134,59 @@ def fit(rows: Measurements, table: GemmTable, target: GpuTarget, start: Constant
     -------
     Constants
     """
-    free = free_constants(table)
+
+    def model(constants: Constants) -> Vector:
+        return predict(rows, table, target, constants)
+
     libraries = itertools.product((float(max(SPLITS)), 1.0), (1.0, 4.0))
-    tried = [_fit(rows, table, target, start._replace(split_limit=limit, gemv_rows=count), free) for limit, count in libraries]
-    best = min(tried, key=lambda entry: entry[0])
-    library = start._replace(split_limit=best[1].split_limit, gemv_rows=best[1].gemv_rows)
-    tried = [best, *(_fit(rows, table, target, library, free, quicker) for quicker in _QUICKER)]
+    starts = [start._replace(split_limit=limit, gemv_rows=count) for limit, count in libraries]
+    return nearest(rows.seconds, model, starts, free_constants(table))
+
+
+def nearest(
+    seconds: Vector,
+    model: Model,
+    starts: Sequence[Constants],
+    free: tuple[str, ...],
+    bounds: Mapping[str, tuple[float, float]] = BOUNDS,
+) -> Constants:
+    """Constants under which a model is nearest to measured times.
+
+    Parameters
+    ----------
+    seconds : ndarray of float64, shape (R,)
+        Measured.
+    model : callable
+        From constants to predicted seconds, shape (R,).
+    starts : sequence of Constants
+        Where a search begins; they agree in the free constants, and hold the values of those that stay.
+    free : tuple of str
+        Names of the constants that move.
+    bounds : mapping of str to (float, float)
+        Least and greatest value of each of them.
+
+    Returns
+    -------
+    Constants
+        Of the best start, from which the search is also begun with shorter times.
+    """
+    best = min((_descent(seconds, model, start, free, bounds) for start in starts), key=lambda entry: entry[0])
+    fixed = {name: value for name, value in best[1]._asdict().items() if name not in free}
+    chosen = starts[0]._replace(**fixed)
+    tried = [best, *(_descent(seconds, model, chosen, free, bounds, quicker) for quicker in _QUICKER)]
     return min(tried, key=lambda entry: entry[0])[1]
 
 
-def _fit(
-    rows: Measurements, table: GemmTable, target: GpuTarget, start: Constants, free: tuple[str, ...], quicker: float = 1.0
+def _descent(
+    seconds: Vector,
+    model: Model,
+    start: Constants,
+    free: tuple[str, ...],
+    bounds: Mapping[str, tuple[float, float]],
+    quicker: float = 1.0,
 ) -> tuple[float, Constants]:
     """Mean absolute log error and constants of one descent, begun with all times `quicker` times as long as at the start."""
-    low, high = (np.log([BOUNDS[name][side] for name in free]) for side in (0, 1))
+    low, high = (np.log([bounds[name][side] for name in free]) for side in (0, 1))
     begun = start._replace(quantize_per_s=start.quantize_per_s * _SLOWER)
     first = np.clip(np.log([getattr(begun, name) for name in free]), low + 1e-6, high - 1e-6)
 
@@ -149,7 +194,7 @@ def _fit(
         return _physical(start._replace(**{name: float(np.exp(value)) for name, value in zip(free, logs, strict=True)}))
 
     def residuals(logs: Vector) -> Vector:
-        errors = np.log(predict(rows, table, target, constants(logs)) / rows.seconds)
+        errors = np.log(model(constants(logs)) / seconds)
         return np.concatenate([errors, _PRIOR * (logs - first)])
 
     def slopes(logs: Vector) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -168,7 +213,7 @@ def _fit(
     )
     rounded = {name: float(f"{np.exp(value):.4g}") for name, value in zip(free, found.x, strict=True)}
     constants_found = _physical(start._replace(**rounded))
-    error = np.abs(np.log(predict(rows, table, target, constants_found) / rows.seconds))
+    error = np.abs(np.log(model(constants_found) / seconds))
     return float(error.mean()), constants_found
 
 

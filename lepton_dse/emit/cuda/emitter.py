@@ -258,7 +258,8 @@ def _test(program: GpuProgram) -> str:
     out = Writer()
     out.line("// usage: test WEIGHTS INPUT FORWARD|REVERSE|SHUFFLED RUN|WATCH|DUMP OUTPUT...")
     out.line("//   one line of JSON a kernel: on a CPU what it asked of memory (WATCH: of the first sample, the only one run);")
-    out.line("//   on a GPU its time. DUMP, built with LEPTON_APART: all stored results of each sample into the one OUTPUT.")
+    out.line("//   on a GPU (RUN) its time with the first sample, each kernel repeated in its turn: the median of several runs.")
+    out.line("//   DUMP, built with LEPTON_APART: all stored results of each sample into the one OUTPUT.")
     out.lines(['#include "model.cu"', ""])
     inputs, outputs = program.inputs, program.outputs
     with out.block("int main(int argc, char** argv) {"):
@@ -281,7 +282,8 @@ def _test(program: GpuProgram) -> str:
         with out.block(f"while ({full}) {{"):
             names = [f"input{index}.data()" for index in range(len(inputs))]
             names += [f"output{index}.data()" for index in range(len(outputs))]
-            out.line(f"lepton_model_run(model, {', '.join(names)});")
+            call = f"lepton_model_run(model, {', '.join(names)});"
+            out.lines([f"if (lepton::timing(*model)) {call}", call])
             out.line("if (dump) lepton::dump(*model, lepton_buffers, lepton_buffer_count, files[0]);")
             for index in range(len(outputs)):
                 name = f"output{index}"

@@ -2,75 +2,130 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lepton_dse.emit.cuda.emitter import INPUT_FILE, WEIGHTS_FILE, expected_file
-from lepton_dse.errors import LeptonError
-from lepton_dse.plan import Check, CheckStatus
+from lepton_dse.emit.cuda.emitter import expected_file, kernel_identifiers
+from lepton_dse.errors import MissingToolError
+from lepton_dse.plan import Check, CheckStatus, CostReport
 from lepton_dse.schedule.gpu import GpuProgram
 from lepton_dse.verify.artefact import Artefact, Progress, compare, unavailable
+from lepton_dse.verify.cuda.device import build, find_gpu, find_nvcc, run
 
-__all__ = ["gpu_name", "timed"]
+__all__ = ["Predicted", "predictions", "time_checks", "timed"]
 
 
-def gpu_name() -> str | None:
-    """The first GPU of this machine, as its driver names it; None where there is none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    done = subprocess.run([tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    return lines[0] if done.returncode == 0 and lines else None
+@dataclass(frozen=True)
+class Predicted:
+    """What a plan says of one kernel.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Of all operations that the kernel computes; None where the plan prices none of them.
+    copies : tuple of int
+        Positions of the changes of layout before the kernel, which the plan counts with it.
+    with_kernel : int or None
+        Of a change of layout: position of the kernel that it is counted with.
+    """
+
+    seconds: float | None
+    copies: tuple[int, ...] = ()
+    with_kernel: int | None = None
 
 
 def timed(artefact: Artefact, program: GpuProgram, folder: Path, progress: Progress) -> list[Check]:
-    """Build with nvcc, run every sample, and report the time of all kernels in milliseconds beside the prediction.
+    """Build with nvcc, run every sample, and report the time of each kernel in milliseconds beside the prediction.
 
     Raises
     ------
     LeptonError
-        If it does not build or run.
+        If it does not build or run, or prints no times.
     """
-    found, nvcc = gpu_name(), shutil.which("nvcc")
-    if found is None or nvcc is None:
-        return [unavailable("milliseconds_on_gpu", None, "no GPU on this machine" if found is None else "nvcc is not installed")]
-    progress(f"running on {found}")
+    try:
+        gpu, nvcc = find_gpu(), find_nvcc()
+    except MissingToolError as error:
+        return [unavailable("milliseconds_on_gpu", None, error.what)]
+    progress(f"running on {gpu.name}")
     binary = folder / "gpu"
-    architecture = f"-arch=sm_{round(10 * program.capability)}"
-    source = str(artefact.folder / "test.cu")
-    _call([nvcc, "-std=c++17", "-O3", "--fmad=false", architecture, source, "-o", str(binary)])
+    build(nvcc, artefact.folder, program.capability, binary)
     files = [folder / f"gpu-{index}.bin" for index in range(len(program.outputs))]
-    weights, inputs = (str(artefact.folder / name) for name in (WEIGHTS_FILE, INPUT_FILE))
-    text = _call([str(binary), weights, inputs, "FORWARD", "RUN", *map(str, files)])
-    milliseconds = sum(json.loads(line)["milliseconds"] for line in text.splitlines())
+    times = run(binary, artefact.folder, files, kernel_identifiers(program))
     wrong = 0
     for position, name in enumerate(artefact.graph.outputs):
-        dtype = artefact.graph.tensors[name].format.numpy.newbyteorder("<")
+        form = artefact.graph.tensors[name].format
+        dtype = form.numpy.newbyteorder("<")
         expected = np.fromfile(artefact.folder / expected_file(position), dtype)
         observed = np.fromfile(files[position], dtype)
-        if artefact.graph.tensors[name].format.is_float:
+        if observed.size != expected.size:
+            wrong += max(observed.size, expected.size)
+        elif form.is_float:
             wrong += int(np.count_nonzero(~np.isclose(expected, observed, rtol=1e-2, atol=1e-3)))
         else:
             wrong += int(np.count_nonzero(expected != observed))
-    predicted = artefact.plan.predicted.latency_s * 1e3
-    time = Check(
-        name="milliseconds_on_gpu",
-        predicted=predicted,
-        observed=milliseconds,
-        status=CheckStatus.REPORTED,
-        reason=f"all kernels one by one on {found}",
+    return [compare("outputs_equal_on_gpu", 0, wrong), *time_checks(program, artefact.plan.predicted, times, gpu.name)]
+
+
+def time_checks(program: GpuProgram, report: CostReport, times: Sequence[float], device: str) -> list[Check]:
+    """A reported figure for each kernel, measured beside predicted, and one for all of them.
+
+    Parameters
+    ----------
+    program : GpuProgram
+    report : CostReport
+        The plan's.
+    times : sequence of float
+        Milliseconds of each kernel.
+    device : str
+        What they were measured on.
+    """
+    names, found, unpriced = kernel_identifiers(program), predictions(program, report), 0.0
+    checks = []
+    for name, entry, measured in zip(names, found, times, strict=True):
+        reason = ""
+        if entry.with_kernel is not None:
+            reason = f"a change of layout, predicted with {names[entry.with_kernel]}"
+        elif entry.seconds is None:
+            reason, unpriced = "the plan does not price it", unpriced + measured
+        elif entry.copies:
+            reason = f"with {', '.join(names[position] for position in entry.copies)}"
+        predicted = None if entry.seconds is None else entry.seconds * 1e3
+        observed = measured + sum(times[position] for position in entry.copies)
+        checks.append(_reported(f"milliseconds_of_{name}", predicted, observed, reason))
+    reason = f"all kernels one by one on {device}" + (
+        f", {unpriced:.4g} ms in those that the plan does not price" if unpriced else ""
     )
-    return [compare("outputs_equal_on_gpu", 0, wrong), time]
+    return [*checks, _reported("milliseconds_on_gpu", report.latency_s * 1e3, sum(times), reason)]
 
 
-def _call(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise LeptonError(f"exit code {done.returncode}: {lines[0]}", where=Path(command[0]).name)
-    return done.stdout
+def predictions(program: GpuProgram, report: CostReport) -> list[Predicted]:
+    """What a plan predicts for each kernel of its program.
+
+    A kernel's time is that of all operations in it. Changes of layout are counted with the next kernel that is none, as the
+    planner counts them; where the plan does not price that kernel's first operation, nothing counts them.
+    """
+    priced = {cost.name: cost.latency_s for cost in report.ops}
+    found: list[Predicted] = []
+    waiting: list[int] = []
+    for position, kernel in enumerate(program.kernels):
+        if kernel.reordered:
+            waiting.append(position)
+            found.append(Predicted(None))
+            continue
+        own = [priced[op.name] for op in kernel.ops if op.name in priced]
+        if not own:
+            found.append(Predicted(None))
+        else:
+            counted = tuple(waiting) if kernel.name in priced else ()
+            found.append(Predicted(sum(own), counted))
+            for copy in counted:
+                found[copy] = Predicted(None, with_kernel=position)
+        waiting = []
+    return found
+
+
+def _reported(name: str, predicted: float | None, observed: float, reason: str) -> Check:
+    return Check(name=name, predicted=predicted, observed=observed, status=CheckStatus.REPORTED, reason=reason)

@@ -1,6 +1,7 @@
 // Memory and launches of a model: on a GPU by the CUDA runtime, as one graph; on a CPU by fibres, each launch counted.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -49,8 +50,29 @@ inline void check(cudaError_t status, const char* what) {
   std::exit(3);
 }
 
+class Event {
+ public:
+  Event() { check(cudaEventCreate(&event_), "cudaEventCreate"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
+  // Milliseconds since an earlier event, once this one has come.
+  float since(const Event& begin) const {
+    float passed = 0;
+    check(cudaEventSynchronize(event_), "cudaEventSynchronize");
+    check(cudaEventElapsedTime(&passed, begin.event_, event_), "cudaEventElapsedTime");
+    return passed;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 class Device {
  public:
+  std::vector<float> milliseconds;  // of each launch of a timed run
+
   unsigned char* allocate(size_t bytes) {
     void* found = nullptr;
     check(cudaMalloc(&found, bytes ? bytes : 1), "cudaMalloc");
@@ -65,33 +87,19 @@ class Device {
     synchronize();
   }
   void synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
-  // The first run records a graph, which every run launches.
+  void time_next_run() { timed_ = true; }
+  bool timing() const { return timed_; }
+  // The first run records a graph, which every run launches. A timed run repeats each kernel in its turn: what a kernel reads is
+  // then there, and it writes the same again.
   void run(const Launch* launches, size_t count, const unsigned char* constants, unsigned char* arena) {
-    if (!graph_) {
-      cudaGraph_t recorded;
-      check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-      for (size_t index = 0; index < count; ++index) enqueue(launches[index], constants, arena);
-      check(cudaStreamEndCapture(stream_, &recorded), "cudaStreamEndCapture");
-      check(cudaGraphInstantiate(&graph_, recorded, 0), "cudaGraphInstantiate");
-      cudaGraphDestroy(recorded);
+    if (timed_) {
+      milliseconds.clear();
+      for (size_t index = 0; index < count; ++index) milliseconds.push_back(time(launches[index], constants, arena));
+      timed_ = false;
+      return;
     }
+    if (!graph_) graph_ = recorded(launches, count, 1, constants, arena);
     check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
-  }
-  // Milliseconds of one launch, the mean of several after as many to warm up.
-  float time(const Launch& launch, const unsigned char* constants, unsigned char* arena, int times) {
-    cudaEvent_t begin, end;
-    check(cudaEventCreate(&begin), "cudaEventCreate");
-    check(cudaEventCreate(&end), "cudaEventCreate");
-    for (int index = 0; index < times; ++index) enqueue(launch, constants, arena);
-    check(cudaEventRecord(begin, stream_), "cudaEventRecord");
-    for (int index = 0; index < times; ++index) enqueue(launch, constants, arena);
-    check(cudaEventRecord(end, stream_), "cudaEventRecord");
-    check(cudaEventSynchronize(end), "cudaEventSynchronize");
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime");
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    return milliseconds / times;
   }
   Device() { check(cudaStreamCreate(&stream_), "cudaStreamCreate"); }
   ~Device() {
@@ -102,11 +110,55 @@ class Device {
  private:
   cudaStream_t stream_ = nullptr;
   cudaGraphExec_t graph_ = nullptr;
+  bool timed_ = false;
 
   void enqueue(const Launch& launch, const unsigned char* constants, unsigned char* arena) {
     const dim3 grid(launch.grid[0], launch.grid[1], launch.grid[2]);
     launch.kernel<<<grid, launch.threads, 0, stream_>>>(constants, arena);
     check(cudaGetLastError(), launch.name);
+  }
+  // Launches as a graph, all of them so many times.
+  cudaGraphExec_t recorded(const Launch* launches, size_t count, int times, const unsigned char* constants, unsigned char* arena) {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t found = nullptr;
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    for (int turn = 0; turn < times; ++turn)
+      for (size_t index = 0; index < count; ++index) enqueue(launches[index], constants, arena);
+    check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+    check(cudaGraphInstantiate(&found, graph, 0), "cudaGraphInstantiate");
+    cudaGraphDestroy(graph);
+    return found;
+  }
+  // Milliseconds of one launch: the median of several runs of a graph, each of as many launches as take about two milliseconds,
+  // after launches that load the kernel and bring the clock up. Graphs follow one another without a gap, so that what the host
+  // takes to launch one is in the first interval alone, which does not count.
+  float time(const Launch& launch, const unsigned char* constants, unsigned char* arena) {
+    constexpr int runs = 11, most = 64;
+    constexpr float warm_up = 20, of_run = 2;  // milliseconds
+    Event events[runs + 2];
+    enqueue(launch, constants, arena);
+    synchronize();
+    float passed = 0;
+    int launched = 0;
+    events[0].record(stream_);
+    for (int batch = 1; passed < warm_up; batch *= 2) {
+      for (int index = 0; index < batch; ++index) enqueue(launch, constants, arena);
+      events[1].record(stream_);
+      passed = events[1].since(events[0]);
+      launched += batch;
+    }
+    const int times = std::max(1, std::min(most, static_cast<int>(of_run * launched / passed)));
+    const cudaGraphExec_t graph = recorded(&launch, 1, times, constants, arena);
+    events[0].record(stream_);
+    for (int index = 1; index < runs + 2; ++index) {
+      check(cudaGraphLaunch(graph, stream_), "cudaGraphLaunch");
+      events[index].record(stream_);
+    }
+    float found[runs];
+    for (int index = 0; index < runs; ++index) found[index] = events[index + 2].since(events[index + 1]);
+    cudaGraphExecDestroy(graph);
+    std::sort(found, found + runs);
+    return found[runs / 2] / times;
   }
 };
 
@@ -150,13 +202,19 @@ void dump(Model& model, const Stored* buffers, size_t count, FILE* file) {
 #if defined(__CUDACC__)
 
 template <class Model>
-void begin_test(Model&, const Stored*, size_t, const char*, const char*) {}
+void begin_test(Model& model, const Stored*, size_t, const char*, const char* how) {
+  if (*how == 'R') model.device.time_next_run();
+}
 
 template <class Model>
-void report(Model& model, const Launch* launches, size_t count) {
-  for (size_t index = 0; index < count; ++index)
-    std::printf("{\"kernel\": \"%s\", \"milliseconds\": %.6f}\n", launches[index].name,
-                model.device.time(launches[index], model.constants, model.arena, 50));
+bool timing(const Model& model) {
+  return model.device.timing();
+}
+
+template <class Model>
+void report(Model& model, const Launch* launches, size_t) {
+  for (size_t index = 0; index < model.device.milliseconds.size(); ++index)
+    std::printf("{\"kernel\": \"%s\", \"milliseconds\": %.6f}\n", launches[index].name, model.device.milliseconds[index]);
 }
 
 #else
@@ -169,6 +227,11 @@ void begin_test(Model& model, const Stored* buffers, size_t count, const char* o
   machine.register_buffer(model.constants, Model::constants_bytes, "constants");
   for (size_t index = 0; index < count; ++index)
     machine.register_buffer(model.arena + buffers[index].offset, buffers[index].bytes, buffers[index].name);
+}
+
+template <class Model>
+bool timing(const Model&) {
+  return false;
 }
 
 template <class Model>
