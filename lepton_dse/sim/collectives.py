@@ -21,31 +21,20 @@ all-to-all       1                 ``S (n - 1) / n``
 
 ``t = t_0 + s t_h + F (1 - exp(-v / S_F)) + v / (e B (1 - a / n))``.
 
-Steps and volumes are those of ring algorithms (P. Patarasuk and X. Yuan, "Bandwidth optimal all-reduce algorithms for
-clusters of workstations", J. Parallel Distrib. Comput. 69, 2009); S counts the gathered result of an all-gather and the whole
-input of a reduce-scatter and an all-to-all. The pipeline term is this project's: a library cuts messages into chunks whose
-size grows with the message, and the first chunk travels alone.
+Steps and volumes are those of ring algorithms (:mod:`lepton_dse.parallel.collectives`, which says what S counts). The pipeline
+term is this project's: a library cuts messages into chunks whose size grows with the message, and the first chunk travels alone.
 """
 
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import NamedTuple
 
 from lepton_dse.errors import LeptonError
+from lepton_dse.parallel.collectives import Collective, steps, volume
 from lepton_dse.targets import GpuTarget
 
-__all__ = ["Collective", "Links", "collective_time", "links_of", "steps", "volume"]
-
-
-class Collective(StrEnum):
-    """Which devices send what to whom."""
-
-    ALL_REDUCE = "all_reduce"
-    ALL_GATHER = "all_gather"
-    REDUCE_SCATTER = "reduce_scatter"
-    ALL_TO_ALL = "all_to_all"
+__all__ = ["Links", "collective_time", "links_of"]
 
 
 class Links(NamedTuple):
@@ -72,20 +61,6 @@ def links_of(target: GpuTarget) -> Links:
         raise LeptonError(f"{target.name} has no links to other devices", fix="choose a target with link_byte_per_s and [links]")
     rest = {name: getattr(target.links, name).value for name in Links._fields if name != "byte_per_s"}
     return Links(target.link_byte_per_s.value, **rest)
-
-
-def steps(kind: Collective, devices: int) -> int:
-    """Steps between neighbours that follow one another."""
-    if devices < 2:
-        return 0
-    if kind is Collective.ALL_TO_ALL:
-        return 1
-    return (2 if kind is Collective.ALL_REDUCE else 1) * (devices - 1)
-
-
-def volume(kind: Collective, message_bytes: float, devices: int) -> float:
-    """Bytes that each device sends."""
-    return (2 if kind is Collective.ALL_REDUCE else 1) * message_bytes * (devices - 1) / devices
 
 
 def collective_time(kind: Collective, message_bytes: float, devices: int, links: Links) -> float:

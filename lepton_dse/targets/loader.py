@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from lepton_dse.errors import InvalidTargetError, LeptonError
 from lepton_dse.files import data_folder, read_text, user_folder
 from lepton_dse.plan import explain_validation
+from lepton_dse.targets.cluster import CLUSTERS
 from lepton_dse.targets.cpu import CpuTarget
 from lepton_dse.targets.fpga import FpgaTarget
 from lepton_dse.targets.gpu import GpuTarget
@@ -29,7 +30,8 @@ def _files() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (data_folder("hwmodels"), user_folder() / "hwmodels"):
         for path in sorted(folder.rglob("*.toml")):
-            found[_name(path)] = path
+            if path.parent.name != CLUSTERS:
+                found[_name(path)] = path
     return found
 
 

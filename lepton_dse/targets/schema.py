@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "Rate",
     "Source",
     "SourceKind",
+    "check_sources",
 ]
 
 
@@ -129,9 +130,7 @@ class BaseTarget(Frozen):
 
     @model_validator(mode="after")
     def _sources_exist(self) -> BaseTarget:
-        for path, quantity in self.quantities():
-            if quantity.source not in self.sources:
-                raise ValueError(f"{path}: no source '{quantity.source}' is described under [sources]")
+        check_sources(self, self.sources)
         return self
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
@@ -178,6 +177,19 @@ class Processor(BaseTarget):
         """The fastest peak that computes `precision` exactly: the same kind of numbers, at least as wide; None if none does."""
         fitting = [peak for peak in self.peaks if _holds(Precision.parse(peak.format), precision)]
         return max(fitting, key=lambda peak: peak.mac_per_s.value, default=None)
+
+
+def check_sources(described: BaseModel, sources: Mapping[str, Source]) -> None:
+    """Every number names a source that is described.
+
+    Raises
+    ------
+    ValueError
+        If one does not.
+    """
+    for path, quantity in _quantities(described, ""):
+        if quantity.source not in sources:
+            raise ValueError(f"{path}: no source '{quantity.source}' is described under [sources]")
 
 
 def _quantities(node: Any, path: str) -> Iterator[tuple[str, Quantity]]:

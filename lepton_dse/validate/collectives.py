@@ -13,7 +13,8 @@ from scipy import optimize
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import read_text
-from lepton_dse.sim.collectives import Collective, Links, collective_time, links_of
+from lepton_dse.parallel.collectives import Collective
+from lepton_dse.sim.collectives import Links, collective_time, links_of
 from lepton_dse.targets import GpuTarget, load_target
 from lepton_dse.validate.gpu_tables import read_parquet, system_data
 from lepton_dse.validate.protocol import Context, Row, Suite, SuiteResult, UnavailableError, row, score

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_dse.errors import LeptonError
-from lepton_dse.sim.collectives import Collective, Links, collective_time, links_of, steps, volume
+from lepton_dse.parallel.collectives import Collective, steps, volume
+from lepton_dse.sim.collectives import Links, collective_time, links_of
 from lepton_dse.targets import GpuTarget, load_target
 
 LINKS = Links(2.0, 10.0, 3.0, 0.5, 0.0, 0.0, 1.0)

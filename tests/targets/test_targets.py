@@ -14,10 +14,11 @@ from lepton_dse.errors import InvalidTargetError
 from lepton_dse.files import data_folder
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.targets import AnyTarget, FpgaTarget, load_target, target_names
+from lepton_dse.targets.cluster import CLUSTERS
 from lepton_dse.targets.loader import Target
 from lepton_dse.targets.schema import SourceKind
 
-FILES = sorted(data_folder("hwmodels").rglob("*.toml"))
+FILES = sorted(path for path in data_folder("hwmodels").rglob("*.toml") if path.parent.name != CLUSTERS)
 ADAPTER: TypeAdapter[AnyTarget] = TypeAdapter(Target)
 
 

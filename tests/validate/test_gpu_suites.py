@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.numerics.formats import Precision
-from lepton_dse.sim.collectives import Collective, Links, collective_time, links_of
+from lepton_dse.parallel.collectives import Collective
+from lepton_dse.sim.collectives import Links, collective_time, links_of
 from lepton_dse.sim.gpu.machine import constants_of
 from lepton_dse.targets import load_target
 from lepton_dse.targets.schema import SourceKind

@@ -1,0 +1,1 @@
+"""Many devices: the strategies that split a model over them, and what each must hold."""

@@ -1,0 +1,6 @@
+"""How a graph is best split over a mesh of devices: choices of each operation, their prices, and the cheapest that agree."""
+
+from lepton_dse.search.sharded.planner import ShardedPlan, plan_sharding
+from lepton_dse.search.sharded.pricing import StepPrices, prices_of
+
+__all__ = ["ShardedPlan", "StepPrices", "plan_sharding", "prices_of"]
