@@ -1,6 +1,7 @@
 """Lowering: a plan and its bundle become a graph whose every tensor has its final format and whose weights are final.
 
-This is the one place where decisions become weights and shapes. It is deterministic: no data, no seed. With integer formats
+This is the one place where decisions become weights and shapes. It is deterministic: no data, no seed. Operations come in the
+model's order, or in one that needs a smaller arena (:mod:`lepton_dse.memory.order`). With integer formats
 
 * a contraction (Conv, MatMul, Affine) becomes an exact accumulation and a Requantize that also performs a Clip behind it;
 * biases and ``-z_x * sum(w)`` are folded into the accumulator, whose width is derived from the final weights;
@@ -27,6 +28,7 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import GraphBuilder, LoweredGraph
 from lepton_dse.ir.semantics import evaluate
 from lepton_dse.ir.tensors import Tensor
+from lepton_dse.memory import in_less_memory, stored_bytes
 from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
 from lepton_dse.numerics.quantize import (
     MULTIPLIER_BITS,
@@ -65,7 +67,8 @@ def lower(plan: Plan, bundle: Bundle) -> LoweredGraph:
             raise InvalidPlanError(
                 f"the plan says {entry.precision}, the bundle holds {scale.format} weights", where=entry.op, fix="plan again"
             )
-    return lower_bundle(bundle)
+    lowered = lower_bundle(bundle)
+    return lowered if plan.sharding is None else lowered.with_batch(plan.sharding.batch)
 
 
 def lower_bundle(bundle: Bundle) -> LoweredGraph:
@@ -102,7 +105,7 @@ class _Lowering:
                 self.lower_op(op)
         for name in self.graph.outputs:
             self.real(name)
-        return self.builder.build_lowered(self.graph.outputs)
+        return in_less_memory(self.builder.build_lowered(self.graph.outputs), bytes_of=stored_bytes)
 
     def lower_op(self, op: ops.Op) -> None:
         """Integer version where there is one, the same operation on reals otherwise."""

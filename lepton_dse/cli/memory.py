@@ -8,7 +8,7 @@ from lepton_dse.cli.console import out, print_json
 from lepton_dse.cli.models import open_model
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import write_text
-from lepton_dse.memory import map_memory
+from lepton_dse.memory import in_less_memory, map_memory
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.report.arena import arena_svg
 from lepton_dse.report.tables import plain_table
@@ -29,7 +29,9 @@ def memory(
     if batch < 1:
         raise LeptonError(f"a batch of {batch}", where="--batch", fix="use 1 or more")
     precision, graph = Precision.parse(format), open_model(model, dims).with_batch(batch)
-    mapped = map_memory(graph, bytes_of=sizes_in(graph, precision), alignment=alignment, in_place=in_place)
+    sizes = sizes_in(graph, precision)
+    graph = in_less_memory(graph, bytes_of=sizes, alignment=alignment, in_place=in_place)
+    mapped = map_memory(graph, bytes_of=sizes, alignment=alignment, in_place=in_place)
     if svg is not None:
         write_text(svg, arena_svg(graph, mapped))
     if as_json:

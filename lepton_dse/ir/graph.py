@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import Self
 
 import networkx as nx
 import numpy as np
@@ -166,7 +167,7 @@ class Graph:
                 hasher.update(np.ascontiguousarray(slab).data)
         return hasher.hexdigest()
 
-    def with_batch(self, batch: int) -> Graph:
+    def with_batch(self, batch: int) -> Self:
         """The same graph over `batch` samples, axis 0 being the batch axis of every input and activation.
 
         What constants alone determine, such as a weight made real again, has no batch and stays as it is.
@@ -213,6 +214,25 @@ class Graph:
                 raise InvalidModelError("is no constant", where=name)
         constants = {**self._constants, **values}
         return type(self)(self.name, self._tensors.values(), self._ops, self.inputs, self.outputs, constants)
+
+    def with_order(self, names: Sequence[str]) -> Self:
+        """The same graph with its operations in another order.
+
+        Raises
+        ------
+        InvalidModelError
+            If these are not all of its operations, or one comes before another that it reads.
+        """
+        if sorted(names) != sorted(op.name for op in self._ops):
+            raise InvalidModelError("an order of other operations", where=self.name, fix="name each operation once")
+        operations = [self.op(name) for name in names]
+        found = type(self)(self.name, self._tensors.values(), operations, self.inputs, self.outputs, self._constants)
+        for wanted, op in zip(operations, found.ops, strict=True):
+            if wanted is not op:
+                raise InvalidModelError(
+                    "stands before what it reads", where=wanted.name, fix="order operations by what they read"
+                )
+        return found
 
     # --- validation -----------------------------------------------------------------------------------------------
 

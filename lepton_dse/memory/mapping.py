@@ -1,35 +1,23 @@
-"""Where each tensor of a graph lives: views and results that may overwrite their operand share a block, blocks share an arena."""
+"""Where each tensor of a graph lies in one arena, its operations in the graph's order or in one that needs less."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from lepton_dse.errors import InvalidPlanError
-from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph
-from lepton_dse.ir.loops import POINTWISE
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory.arena import ALIGNMENT, Block, place
+from lepton_dse.memory.lives import lives_of
+from lepton_dse.memory.order import least_order
 from lepton_dse.plan import MemoryMap, Place
 
-__all__ = ["arena_bytes", "check_map", "map_memory", "packed_bytes", "stored_bytes"]
+__all__ = ["arena_bytes", "check_map", "in_less_memory", "map_memory", "packed_bytes", "stored_bytes"]
 
-_OF_SEVERAL = ops.Add | ops.AddRequantize | ops.Binary | ops.Where
-"""Pointwise kinds of which any operand may give its place; of the others the first."""
-
-
-@dataclass(frozen=True)
-class _Lives:
-    """From when to when every tensor that is no constant is needed, and whose block it lies in, before anything is placed."""
-
-    sizes: dict[str, int]
-    first: dict[str, int]
-    last: dict[str, int]
-    owner: dict[str, str]
-    blocks: tuple[Block, ...]
+G = TypeVar("G", bound=Graph)
 
 
 def packed_bytes(tensor: Tensor) -> int:
@@ -67,7 +55,7 @@ def map_memory(
         No two tensors that are needed at once overlap, except where one is a view of the other or takes its place element by
         element.
     """
-    lives = _lives(graph, bytes_of, in_place=in_place)
+    lives = lives_of(graph, bytes_of, in_place=in_place)
     found = place(lives.blocks, alignment=alignment)
     places = {
         name: Place(
@@ -78,14 +66,42 @@ def map_memory(
     return MemoryMap(places=places, peak=found.peak, bound=found.bound, alignment=alignment)
 
 
+def in_less_memory(
+    graph: G,
+    *,
+    bytes_of: Callable[[Tensor], int] = packed_bytes,
+    alignment: int = ALIGNMENT,
+    in_place: bool = True,
+) -> G:
+    """The graph with its operations in the order of :func:`least_order`, if its arena is smaller then; itself otherwise."""
+    found = least_order(graph, bytes_of=bytes_of, alignment=alignment, in_place=in_place)
+    if not found.changed:
+        return graph
+    order = [graph.ops[index] for index in found.operations]
+    own, other = (_peak_of(graph, steps, bytes_of, alignment, in_place) for steps in (graph.ops, order))
+    return graph.with_order([op.name for op in order]) if other < own else graph
+
+
 def arena_bytes(graph: Graph, *, bytes_of: Callable[[Tensor], int] = packed_bytes) -> int:
-    """The peak of :func:`map_memory`, without the map; graphs whose blocks are alike are placed once."""
-    return _peak(tuple((block.bytes, block.first, block.last) for block in _lives(graph, bytes_of).blocks))
+    """The peak of :func:`map_memory` of the graph :func:`in_less_memory`, without either.
+
+    Graphs of one structure are ordered once, and those whose blocks are alike are placed once.
+    """
+    found = least_order(graph, bytes_of=bytes_of)
+    own = _peak_of(graph, graph.ops, bytes_of, ALIGNMENT, True)
+    if not found.changed or found.live >= own:
+        return own
+    return min(own, _peak_of(graph, [graph.ops[index] for index in found.operations], bytes_of, ALIGNMENT, True))
 
 
-@lru_cache(maxsize=256)
-def _peak(blocks: tuple[tuple[int, int, int], ...]) -> int:
-    return place([Block(str(index), *block) for index, block in enumerate(blocks)]).peak
+def _peak_of(graph: Graph, order: Sequence[Op], bytes_of: Callable[[Tensor], int], alignment: int, in_place: bool) -> int:
+    blocks = lives_of(graph, bytes_of, in_place=in_place, order=order).blocks
+    return _peak(tuple((block.bytes, block.first, block.last) for block in blocks), alignment)
+
+
+@lru_cache(maxsize=512)
+def _peak(blocks: tuple[tuple[int, int, int], ...], alignment: int) -> int:
+    return place([Block(str(index), *block) for index, block in enumerate(blocks)], alignment=alignment).peak
 
 
 def check_map(mapped: MemoryMap, graph: Graph, *, bytes_of: Callable[[Tensor], int]) -> None:
@@ -96,7 +112,7 @@ def check_map(mapped: MemoryMap, graph: Graph, *, bytes_of: Callable[[Tensor], i
     InvalidPlanError
         If the graph has other tensors, or one is stored in other bytes, for another time or in another block.
     """
-    lives = _lives(graph, bytes_of)
+    lives = lives_of(graph, bytes_of)
     for name in dict.fromkeys((*lives.owner, *mapped.places)):
         known = mapped.places.get(name)
         wanted = (lives.sizes[name], lives.first[name], lives.last[name], lives.owner[name]) if name in lives.owner else None
@@ -104,48 +120,3 @@ def check_map(mapped: MemoryMap, graph: Graph, *, bytes_of: Callable[[Tensor], i
             raise InvalidPlanError(
                 f"the memory map is not that of the model, see tensor '{name}'", where=graph.name, fix="plan again"
             )
-
-
-def _lives(graph: Graph, bytes_of: Callable[[Tensor], int], *, in_place: bool = True) -> _Lives:
-    moving = [name for name in graph.tensors if name not in graph.constants]
-    sizes = {name: bytes_of(graph.tensors[name]) for name in moving}
-    born = dict.fromkeys(graph.inputs, 0) | {op.output: index for index, op in enumerate(graph.ops)}
-    dies = dict(born)
-    for index, op in enumerate(graph.ops):
-        for name in op.inputs:
-            if name in dies:
-                dies[name] = max(dies[name], index)
-    dies |= {name: len(graph.ops) for name in graph.outputs if name in dies}
-    owner = {name: name for name in moving}
-    until = dict(dies)  # of each block, by its owner
-    for index, op in enumerate(graph.ops):
-        taken = _taken(graph, op, index, owner, until, sizes) if in_place else None
-        if isinstance(op.attributes, ops.Reshape):
-            taken = op.inputs[0] if op.inputs[0] in owner else None
-        if taken is not None:
-            owner[op.output] = owner[taken]
-            until[owner[taken]] = max(until[owner[taken]], dies[op.output])
-    blocks = tuple(Block(name, sizes[name], born[name], until[name]) for name in moving if owner[name] == name)
-    return _Lives(sizes, born, dies, owner, blocks)
-
-
-def _taken(
-    graph: Graph, op: Op, index: int, owner: Mapping[str, str], until: Mapping[str, int], sizes: Mapping[str, int]
-) -> str | None:
-    """The operand whose storage the result may take: read for the last time here, index for index, and as large."""
-    if not isinstance(op.attributes, POINTWISE):
-        return None
-    result = graph.tensors[op.output]
-    for name in op.inputs if isinstance(op.attributes, _OF_SEVERAL) else op.inputs[:1]:
-        if (
-            name not in owner
-            or until[owner[name]] > index
-            or owner[name] in {owner[each] for each in graph.outputs if each in owner}
-        ):
-            continue
-        if graph.tensors[name].shape != result.shape or sizes[name] != sizes[op.output]:
-            continue
-        others = [owner[each] for each in op.inputs if each in owner and each != name]
-        if owner[name] not in others and sizes[owner[name]] == sizes[name]:
-            return name
-    return None

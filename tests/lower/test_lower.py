@@ -26,6 +26,7 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder, LoweredGraph
 from lepton_dse.ir.semantics import evaluate
 from lepton_dse.lower import lower, lower_bundle
+from lepton_dse.memory import map_memory, stored_bytes
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import CalibrationMethod
 from lepton_dse.reference import engine, fast
@@ -102,6 +103,57 @@ def test_the_accumulator_is_as_narrow_as_it_can_be(bits: int) -> None:
 def test_lowering_twice_gives_the_same(graph: Graph, precision: Precision, seed: int) -> None:
     bundle, _ = quantize(graph, Recipe(precision), noise(graph, seed, 8))
     assert lower_bundle(bundle).digest == lower_bundle(bundle).digest
+
+
+def wide_branches() -> Graph:
+    """Two wide results, each of which is pooled; the model makes both before it pools either."""
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder("branches")
+    x = builder.input("x", (1, 2, 8, 8))
+    near = ops.Window((3, 3), (1, 1), (1, 1), (1, 1), (1, 1))
+    halved = ops.Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0))
+    wide = [
+        builder.add(
+            ops.Conv(near),
+            [x, builder.constant(f"{name}.w", rng.normal(0, 1, (16, 2, 3, 3)).astype(np.float32))],
+            output=name,
+        )
+        for name in ("first", "second")
+    ]
+    pooled = [builder.add(ops.MaxPool(halved), [each], output=f"{each}.pooled") for each in wide]
+    return builder.build([builder.add(ops.Concat(1), pooled, output="y")])
+
+
+@pytest.mark.parametrize("form", ["int8", "w4a8", "float32", "w4-float32"])
+def test_operations_come_in_the_order_that_needs_less(form: str, tmp_path: Path) -> None:
+    graph = wide_branches()
+    planned = plan(graph, "raspberry-pi-5", format=form)
+    lowered, x = planned.lowered, samples_of(graph, 1, 4)
+    assert [op.name for op in graph.ops][:3] == ["first", "second", "first.pooled"]
+    of_model = {op.name: index for index, op in enumerate(graph.ops)}
+    names = [op.name for op in lowered.ops if op.name in of_model]
+    assert names.index("first.pooled") < names.index("second") or names.index("second.pooled") < names.index("first")
+    assert planned.plan.memory is not None
+    assert planned.plan.memory == map_memory(lowered, bytes_of=stored_bytes)
+    # As it would be in the model's order, every operation as early as those that it reads allow.
+    first_of = {op.name: of_model.get(op.name, -1) for op in lowered.ops}
+    for op in lowered.ops:
+        before = [first_of[lowered.producer(name).name] for name in op.inputs if lowered.producer(name)]
+        first_of[op.name] = max([first_of[op.name], *before])
+    places = {op.name: index for index, op in enumerate(lowered.ops)}
+    kept = lowered.with_order(sorted(places, key=lambda name: (first_of[name], places[name])))
+    assert planned.plan.memory.peak < map_memory(kept, bytes_of=stored_bytes).peak
+    assert lower(planned.plan, planned.bundle).digest == planned.lowered.digest != kept.digest
+    np.testing.assert_array_equal(engine.run(lowered, x)["y"], engine.run(kept, x)["y"])
+    emit(planned, tmp_path / "program", emitter="cpp")  # which refuses another map than that of its graph
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(), precisions(2, 8), SEEDS)
+def test_what_streams_keeps_its_order(graph: Graph, precision: Precision, seed: int) -> None:
+    lowered = lowered_of(graph, precision, seed)
+    for op, following in zip(lowered.ops[:-1], lowered.ops[1:], strict=True):
+        assert op.output in following.inputs
 
 
 PROCESS = """
