@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lepton_dse.flow import plan as plan
     from lepton_dse.flow import quantize as quantize
     from lepton_dse.flow import read_plan as read_plan
+    from lepton_dse.flow import shard as shard
     from lepton_dse.flow import tile as tile
     from lepton_dse.flow import to_onnx as to_onnx
     from lepton_dse.flow import verify as verify
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from lepton_dse.study import Space as Space
     from lepton_dse.study import Study as Study
     from lepton_dse.study import Sweep as Sweep
+    from lepton_dse.targets import cluster_names as cluster_names
+    from lepton_dse.targets import load_cluster as load_cluster
     from lepton_dse.targets import load_target as load_target
     from lepton_dse.targets import target_names as target_names
     from lepton_dse.targets import with_numbers as with_numbers
@@ -85,12 +88,14 @@ _HOMES = {
     "Verification": "lepton_dse.flow:Verification",
     "accuracy": "lepton_dse.flow:accuracy",
     "allocate": "lepton_dse.flow:allocate",
+    "cluster_names": "lepton_dse.targets:cluster_names",
     "cost": "lepton_dse.flow:cost",
     "distil": "lepton_dse.compress.training:distil",
     "emit": "lepton_dse.flow:emit",
     "equalize": "lepton_dse.compress.equalize:equalize",
     "fine_tune": "lepton_dse.compress.training:fine_tune",
     "load": "lepton_dse.importers:load_model",
+    "load_cluster": "lepton_dse.targets:load_cluster",
     "load_target": "lepton_dse.targets:load_target",
     "map_memory": "lepton_dse.memory:map_memory",
     "masked": "lepton_dse.compress.prune:masked",
@@ -99,6 +104,7 @@ _HOMES = {
     "quantize": "lepton_dse.flow:quantize",
     "read_plan": "lepton_dse.flow:read_plan",
     "reread": "lepton_dse.compress.codebook:reread",
+    "shard": "lepton_dse.flow:shard",
     "share": "lepton_dse.compress.codebook:share",
     "smooth": "lepton_dse.compress.equalize:smooth",
     "target_names": "lepton_dse.targets:target_names",

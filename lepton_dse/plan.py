@@ -36,14 +36,16 @@ __all__ = [
     "Place",
     "Plan",
     "SearchResult",
+    "Shared",
+    "Sharding",
     "Unroll",
     "Violation",
     "Zeros",
     "explain_validation",
 ]
 
-SCHEMA_VERSION: Final = 2
-"""Of plans; 1 had no memory map."""
+SCHEMA_VERSION: Final = 3
+"""Of plans; 1 had no memory map, 2 no sharding."""
 
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -327,10 +329,38 @@ def _overlap(blocks: Iterable[Place]) -> tuple[str, str] | None:
     return None
 
 
+Cuts = tuple[tuple[str, ...], ...]
+"""For each dimension of a tensor the axes of a mesh that cut it into equal parts, the first one outermost."""
+
+
+class Shared(_Frozen):
+    """How the devices of a mesh share one operation."""
+
+    loops: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Axes by loop; loops that are not named are whole on every device."""
+    home: Cuts
+    """How the result lies from then on."""
+
+
+class Sharding(_Frozen):
+    """How a mesh of devices shares a lowered graph."""
+
+    cluster: str
+    """The cluster that the devices are of."""
+    mesh: str
+    """Axes and their devices, such as ``x=2,y=4``; the last one is numbered innermost."""
+    batch: PositiveInt
+    """Samples of a pass, all devices together."""
+    inputs: dict[str, Cuts]
+    """How the graph's inputs arrive."""
+    ops: dict[str, Shared]
+    """By operation of the lowered graph."""
+
+
 class Plan(_Frozen):
     """Every decision for one model on one target; with its bundle it is all that lowering and emission need."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     model: str
     """Name of the model, for people."""
     bundle_digest: Digest
@@ -344,6 +374,8 @@ class Plan(_Frozen):
     ops: tuple[OpPlan, ...]
     memory: MemoryMap
     """Where a program that runs the operations in order keeps what they compute, each element in whole bytes."""
+    sharding: Sharding | None = None
+    """None for one device."""
     predicted: CostReport
 
     @model_validator(mode="after")

@@ -261,6 +261,31 @@ def validate(
 
 
 @app.command()
+def shard(
+    model: Annotated[Path, typer.Argument(help="A model file, or a transformer's config.json.", show_default=False)],
+    cluster: Annotated[str, typer.Option(help="A cluster's name or .toml file.", show_default=False)],
+    mesh: Annotated[str | None, typer.Option(help="Of a model file: axes and their devices, such as x=2,y=4.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Of a model file: the plan to write.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Of a model file: samples 'x' as .npz, to calibrate integers.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Of a config.json: how many; a node by default.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples of a pass or of a training step.")] = None,
+    sequence: Annotated[int | None, typer.Option(help="Of a config.json: tokens of a sample or of a prompt.")] = None,
+    answer: Annotated[int | None, typer.Option(help="Of a config.json: serve it, with this many tokens an answer.")] = None,
+    ttft: Annotated[float | None, typer.Option(help="Of serving: most seconds to the first token.")] = None,
+    tpot: Annotated[float | None, typer.Option(help="Of serving: most seconds a token.")] = None,
+    format: Annotated[str | None, typer.Option(help="Formats: float32, int8 ... of a model file, bfloat16 ... else.")] = None,
+    dims: Dims = None,
+    json: Json = False,
+) -> None:
+    """Share a model over many devices: a graph over a mesh, a transformer's training or serving over a cluster."""
+    from lepton_dse.cli import sharding
+
+    limits = (sequence, answer, ttft, tpot)
+    request = sharding.ShardArguments(model, dims or [], cluster, mesh, devices, batch, format, data, output, *limits)
+    _finish(sharding.share(request, as_json=json))
+
+
+@app.command()
 def calibrate(
     output: Annotated[
         Path | None, typer.Option("-o", help="The .toml file to write; the target 'host', or NAME-measured of a GPU, by default.")

@@ -10,6 +10,7 @@ from lepton_dse.flow.compression import allocate, quantize, recipe
 from lepton_dse.flow.model import PlannedModel, read_plan
 from lepton_dse.flow.planning import OBJECTIVES, plan
 from lepton_dse.flow.prediction import accuracy, cost, tile
+from lepton_dse.flow.sharding import shard
 
 __all__ = [
     "OBJECTIVES",
@@ -24,6 +25,7 @@ __all__ = [
     "quantize",
     "read_plan",
     "recipe",
+    "shard",
     "tile",
     "to_onnx",
     "verify",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lepton_dse.errors import LeptonError
 from lepton_dse.memory.search import canonical, first_fit, improve
 
-__all__ = ["ALIGNMENT", "Block", "Placement", "place"]
+__all__ = ["ALIGNMENT", "Block", "Placement", "check_alignment", "place"]
 
 ALIGNMENT = 64
 """Bytes: a cache line of the processors, two sectors of the GPUs."""
@@ -99,8 +99,7 @@ def place(blocks: Sequence[Block], *, alignment: int = ALIGNMENT, trials: int = 
     LeptonError
         If the alignment is not positive or two blocks have one name.
     """
-    if alignment < 1:
-        raise LeptonError(f"an alignment of {alignment} bytes", where="alignment", fix="use 1 or more")
+    check_alignment(alignment)
     if len({block.name for block in blocks}) < len(blocks):
         raise LeptonError("two blocks have one name", where="blocks", fix="name each block once")
     offsets = {block.name: 0 for block in blocks}
@@ -115,6 +114,18 @@ def place(blocks: Sequence[Block], *, alignment: int = ALIGNMENT, trials: int = 
     for group in groups:
         offsets |= {block.name: int(at) * alignment for block, at in zip(group.blocks, group.offsets, strict=True)}
     return Placement(offsets, alignment * max((group.peak for group in groups), default=0), alignment * bound)
+
+
+def check_alignment(alignment: int) -> None:
+    """Refuse an alignment that is no number of bytes.
+
+    Raises
+    ------
+    LeptonError
+        If it is below 1.
+    """
+    if alignment < 1:
+        raise LeptonError(f"an alignment of {alignment} bytes", where="alignment", fix="use 1 or more")
 
 
 class _Group:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.tensors import Tensor
-from lepton_dse.memory.arena import ALIGNMENT
+from lepton_dse.memory.arena import ALIGNMENT, check_alignment
 from lepton_dse.memory.lives import givers, viewed
 
 __all__ = ["Order", "least_order"]
@@ -91,7 +91,13 @@ def least_order(
     -------
     Order
         The graph's own where none is found that needs less. The same on every machine; graphs of one structure are searched once.
+
+    Raises
+    ------
+    LeptonError
+        If the alignment is not positive.
     """
+    check_alignment(alignment)
     return _searched(_network(graph, bytes_of, alignment, in_place), steps)
 
 

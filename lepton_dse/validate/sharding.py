@@ -185,9 +185,9 @@ def _goyal(suite: Suite, context: Context) -> SuiteResult:
             case = f"{entry['gpus']} GPUs, {entry['figure']}, {name}"
             rows.append(row(case, predicted, float(entry["value"]), scored=seen > 0))
     notes = (
-        "relative to 8 GPUs, where an iteration takes 0.192 s: 256 pictures at 16 minutes an epoch, which the paper gives as a least",
-        "gradients of 102 MB at the full rate of a server's port; which the authors overlap with the backward pass: that would hide "
-        "all of them: what they lose besides is not in the model, whose time without overlap is an upper bound of their part",
+        "relative to 8 GPUs, where an iteration takes 0.192 s: 256 pictures at 16 minutes an epoch, a least by the paper",
+        "gradients of 102 MB at the full rate of a server's port; the authors overlap them with the backward pass, which would hide all: "
+        "what they lose besides is not in the model, whose time without overlap is an upper bound of this part",
     )
     return score(suite, rows, notes=notes)
 

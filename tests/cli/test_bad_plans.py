@@ -63,12 +63,12 @@ def infeasible(plan: dict[str, Any]) -> None:
 
 
 def newer(plan: dict[str, Any]) -> None:
-    plan["schema_version"] = 3
+    plan["schema_version"] = 4
 
 
 def older(plan: dict[str, Any]) -> None:
-    plan["schema_version"] = 1
-    del plan["memory"]
+    plan["schema_version"] = 2
+    del plan["sharding"]
 
 
 def overlap(plan: dict[str, Any]) -> None:
@@ -107,8 +107,8 @@ EDITS: dict[Callable[[dict[str, Any]], None], str] = {
     twice: "twice",
     negative: "latency_s",
     infeasible: "feasible",
-    newer: "schema_version 3, this release reads 2; plan again",
-    older: "schema_version 1, this release reads 2; plan again",
+    newer: "schema_version 4, this release reads 3; plan again",
+    older: "schema_version 2, this release reads 3; plan again",
     overlap: "are needed at once and overlap",
     misalign: "which is no multiple of 64",
     outgrow: "reaches out of its block or of the arena",

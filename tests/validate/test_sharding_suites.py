@@ -29,8 +29,10 @@ def results() -> dict[str, SuiteResult]:
 def test_errors_are_as_documented(results: dict[str, SuiteResult], name: str, rows: int, mean: float, most: float) -> None:
     result = results[name]
     assert len([row for row in result.rows if row.scored]) == rows
-    assert result.mape_pct is not None and result.mape_pct <= mean
-    assert result.max_pct is not None and result.max_pct <= most
+    assert result.mape_pct is not None
+    assert result.max_pct is not None
+    assert result.mape_pct <= mean
+    assert result.max_pct <= most
 
 
 def test_activations_equal_the_published_bars(results: dict[str, SuiteResult]) -> None:

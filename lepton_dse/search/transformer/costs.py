@@ -13,7 +13,7 @@ from lepton_dse.search.transformer.pricing import Pricer
 from lepton_dse.sim.network import Group, exchange_time
 from lepton_dse.sim.transformer import Costs, Run, Step, Wire, step
 
-__all__ = ["Training", "costs_of", "run_of", "training_step", "wire_of"]
+__all__ = ["Training", "costs_of", "run_of", "send_of", "training_step", "wire_of"]
 
 _LOSS_KEPT = 6.0
 """Bytes of a score of the vocabulary while the loss runs: in 2 and in 4 bytes."""
@@ -56,7 +56,10 @@ def run_of(training: Training, pricer: Pricer) -> Run:
 
 
 def costs_of(training: Training, strategy: Strategy, pricer: Pricer) -> Costs:
-    """A layer and both ends under a strategy; its pipeline, replicas and interleaving do not matter, but for the ends."""
+    """A layer and both ends under a strategy, without messages between stages.
+
+    Replicas, interleaving and ZeRO do not matter, and of the stages only whether there are several.
+    """
     model, sequence = training.model, training.sequence
     block = block_of(model, strategy, training.software, sequence)
     ends = ends_of(model, strategy, sequence)
@@ -77,7 +80,7 @@ def costs_of(training: Training, strategy: Strategy, pricer: Pricer) -> Costs:
         backward=pricer.seconds(block.again, groups) + pricer.seconds(block.backward, groups),
         first=pricer.seconds(ends.first, groups),
         last=pricer.seconds(ends.last, groups),
-        send=_send(strategy, tokens * model.hidden * BYTES, pricer),
+        send=0.0,
         kept=kept,
         working=working,
         loss=_LOSS_KEPT * tokens * model.vocabulary / tensor,
@@ -98,13 +101,14 @@ def _keeping(strategy: Strategy) -> Strategy:
     )
 
 
-def _send(strategy: Strategy, message: float, pricer: Pricer) -> float:
+def send_of(training: Training, strategy: Strategy, pricer: Pricer) -> float:
     """Seconds of a message between stages: a part from each device of the tensor axis, gathered where tokens are not apart.
 
     As "scatter/gather" of SC 2021, section 4.1. Stages are as far apart as the replicas' devices allow: in other nodes.
     """
     if strategy.pipeline == 1:
         return 0.0
+    message = BYTES * strategy.microbatch * training.sequence / strategy.context * training.model.hidden
     inside = strategy.tensor * strategy.context
     time = exchange_time(Collective.POINT_TO_POINT, message / strategy.tensor, Group(2, inside * strategy.data), pricer.fabric)
     if not strategy.sequence:
@@ -138,7 +142,7 @@ def training_step(training: Training, strategy: Strategy, pricer: Pricer) -> Ste
     """
     return step(
         run_of(training, pricer),
-        costs_of(training, strategy, pricer),
+        costs_of(training, strategy, pricer)._replace(send=send_of(training, strategy, pricer)),
         wire_of(strategy, pricer),
         float(strategy.pipeline),
         float(strategy.data),

@@ -20,7 +20,7 @@ from lepton_dse.ir.transformer import Transformer
 from lepton_dse.jit import parallel_kernel, prange
 from lepton_dse.parallel.strategy import Recompute, Strategy, split_violations
 from lepton_dse.plan import SearchResult, Violation
-from lepton_dse.search.transformer.costs import Training, costs_of, run_of, wire_of
+from lepton_dse.search.transformer.costs import Training, costs_of, run_of, send_of, wire_of
 from lepton_dse.search.transformer.pricing import Pricer
 from lepton_dse.sim.transformer import Costs, Run, Step, Wire, step
 
@@ -231,7 +231,7 @@ def members(training: Training, devices: int, pricer: Pricer, space: TrainingSpa
         if mesh not in wired:
             wired[mesh] = wire_of(strategy, pricer)
         strategies.append(strategy)
-        costs.append(priced[split])
+        costs.append(priced[split]._replace(send=send_of(training, strategy, pricer)))
         wires.append(wired[mesh])
         degrees.append((strategy.pipeline, strategy.data, strategy.expert, microbatches))
         pieces.append(_pieces(training.model, strategy.pipeline, microbatches, space))
@@ -250,10 +250,9 @@ def members(training: Training, devices: int, pricer: Pricer, space: TrainingSpa
 
 
 def _split(strategy: Strategy) -> tuple[object, ...]:
-    """What the price of a layer and of its messages depends on."""
-    far = strategy.tensor * strategy.context * strategy.data if strategy.pipeline > 1 else 0
+    """What the price of a layer and of the ends depends on."""
     layer = (strategy.tensor, strategy.context, strategy.expert, strategy.microbatch, strategy.sequence, strategy.recompute)
-    return (*layer, far)
+    return (*layer, strategy.pipeline > 1)
 
 
 def _strategies(training: Training, devices: int, pricer: Pricer, space: TrainingSpace) -> Iterator[Strategy]:

@@ -1,4 +1,4 @@
-"""A layer's lists of work against independent counts: operations of the published formula, activations of the published formula."""
+"""A layer's lists of work against independent counts: operations and activations of the published formulas."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_kept_activations_are_those_of_the_published_formulas(wide: int, tensor:
 
 @given(models(), st.sampled_from([1, 2, 4]), st.booleans(), st.sampled_from([1, 2]))
 def test_exchanges_are_those_of_the_published_schemes(model: Transformer, tensor: int, sequence: bool, context: int) -> None:
-    """Two all-reduces each way (arXiv:1909.08053), or each of them as two halves and one gather more going back (arXiv:2205.05198)."""
+    """Two all-reduces each way (arXiv:1909.08053), or each of them as two halves (arXiv:2205.05198)."""
     strategy = Strategy(tensor=tensor, context=context, microbatch=1, sequence=sequence and tensor > 1)
     block = block_of(model, strategy, FUSED, 64)
 

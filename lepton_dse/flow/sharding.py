@@ -1,0 +1,150 @@
+"""A model and a mesh of a cluster's devices become a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lepton_dse.bundle import Bundle
+from lepton_dse.data import Dataset
+from lepton_dse.errors import LeptonError
+from lepton_dse.flow.compression import quantized, recipe
+from lepton_dse.flow.model import PlannedModel
+from lepton_dse.ir.graph import Graph
+from lepton_dse.lower import lower_bundle
+from lepton_dse.memory import Block, map_memory, place, stored_bytes
+from lepton_dse.numerics.formats import Precision
+from lepton_dse.parallel.layout import Mesh
+from lepton_dse.plan import Calibration, CostReport, Evidence, OpPlan, Plan
+from lepton_dse.schedule.sharded import Compute, Exchange, Halo, ShardedProgram, sharding_of
+from lepton_dse.search.sharded import ShardedPlan, StepPrices, plan_sharding, prices_of
+from lepton_dse.sim.mixed import formats_of
+from lepton_dse.targets import Cluster, load_cluster
+
+__all__ = ["shard"]
+
+
+def shard(
+    model: Graph | Bundle,
+    cluster: str | Path | Cluster,
+    mesh: str | Mesh,
+    *,
+    batch: int = 1,
+    format: str = "float32",
+    data: Dataset | None = None,
+    seed: int = 0,
+    time_limit_s: float = 120.0,
+    progress: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> PlannedModel:
+    """Decide how the devices of a mesh share a model, quantising it first where that was not done.
+
+    Parameters
+    ----------
+    model : Graph or Bundle
+        A float graph, or a bundle, which is planned as it is.
+    cluster : str, Path or Cluster
+        Its device is the plan's target.
+    mesh : str or Mesh
+        Such as ``x=2,y=4``.
+    batch : int
+        Samples of a pass, all devices together.
+    format : str
+        Default formats, for example ``float32``, ``bfloat16`` or ``int8``; of a graph.
+    data : Dataset, optional
+        Calibration samples; seeded noise where there are none, and the plan says so.
+    seed : int
+        Of the noise.
+    time_limit_s : float
+        After which the best strategies so far are taken, with their gap.
+    progress : callable
+        Told what is about to be done.
+    **options
+        Of :func:`~lepton_dse.flow.recipe`.
+
+    Returns
+    -------
+    PlannedModel
+        ``predicted.search`` says whether its strategies are proved cheapest under the closed forms.
+
+    Raises
+    ------
+    LeptonError
+        For wrong arguments, or a model whose samples mix.
+    """
+    hardware = cluster if isinstance(cluster, Cluster) else load_cluster(cluster)
+    axes = mesh if isinstance(mesh, Mesh) else Mesh.parse(mesh)
+    if batch < 1:
+        raise LeptonError(f"a batch of {batch} samples", fix="use at least 1")
+    calibration: Calibration | None = None
+    if isinstance(model, Bundle):
+        if options:
+            raise LeptonError(f"a bundle is quantised already; {', '.join(options)} came too late", fix="shard the graph instead")
+        bundle, precision = model, model.precision
+    else:
+        chosen = recipe(format, **options)
+        precision = chosen.precision
+        bundle, calibration = quantized(model, chosen, data, seed, progress)
+    lowered = lower_bundle(bundle).with_batch(batch)
+    prices = prices_of(hardware)
+    progress(f"choosing strategies on a mesh of {axes.devices} devices")
+    found = plan_sharding(lowered, axes, prices, time_limit_s=time_limit_s)
+    formats = formats_of(bundle, precision)
+    decided = Plan(
+        model=bundle.graph.name,
+        bundle_digest=bundle.digest,
+        target=prices.device.name,
+        target_digest=prices.device.digest,
+        precision=str(precision),
+        calibration=calibration,
+        seed=seed,
+        objective="latency",
+        ops=tuple(OpPlan(op=op.name, precision=str(formats[op.name])) for op in bundle.graph.ops),
+        memory=map_memory(lowered, bytes_of=stored_bytes),
+        sharding=sharding_of(found.strategies, axes, hardware.name, batch),
+        predicted=_report(found, prices, batch),
+    )
+    return PlannedModel(decided, bundle, prices.device)
+
+
+def _report(found: ShardedPlan, prices: StepPrices, batch: int) -> CostReport:
+    program = found.program
+    kernels = links = 0.0
+    sent = 0
+    for step in program.steps:
+        seconds = prices.step(step, program)
+        if isinstance(step, Compute):
+            kernels += seconds
+        else:
+            links += seconds
+        if isinstance(step, Exchange | Halo):
+            sent += stored_bytes(program.shards[step.source].tensor)
+    return CostReport(
+        target=prices.device.name,
+        feasible=not found.violations,
+        latency_s=found.seconds,
+        throughput_per_s=batch / found.seconds if found.seconds else 0.0,
+        energy_j=None,
+        peak_bytes=found.weight_bytes + _arena(program),
+        traffic_bytes={"exchanged": float(sent)},
+        resources={"devices": float(program.mesh.devices), "kernels_s": kernels, "exchanges_s": links},
+        bound_by="kernels" if kernels >= links else "exchanges",
+        evidence=Evidence.UNCHECKED,
+        violations=found.violations,
+        search=found.search,
+    )
+
+
+def _arena(program: ShardedProgram) -> int:
+    """Bytes of the least arena that holds what one device computes, its steps run in order."""
+    first = dict.fromkeys(program.inputs.values(), 0)
+    last = dict(first)
+    for number, step in enumerate(program.steps):
+        read = step.op.inputs if isinstance(step, Compute) else (step.source,)
+        made = step.op.output if isinstance(step, Compute) else step.result
+        first[made] = last[made] = number
+        last |= {name: number for name in read if name in first}
+    last |= dict.fromkeys(program.outputs.values(), len(program.steps))
+    blocks = [Block(name, stored_bytes(program.shards[name].tensor), first[name], last[name]) for name in first]
+    return place(blocks).peak
