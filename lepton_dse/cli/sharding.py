@@ -95,7 +95,10 @@ def _graph_document(planned: PlannedModel) -> dict[str, object]:
         "schema_version": _SCHEMA,
         "model": planned.plan.model,
         "sharding": sharding.model_dump(mode="json"),
-        **{key: predicted[key] for key in ("latency_s", "throughput_per_s", "peak_bytes", "traffic_bytes", "resources", "bound_by")},
+        **{
+            key: predicted[key]
+            for key in ("latency_s", "throughput_per_s", "peak_bytes", "traffic_bytes", "resources", "bound_by")
+        },
         **{key: predicted[key] for key in ("evidence", "violations", "search")},
     }
 
@@ -160,7 +163,9 @@ def _train(model: Transformer, cluster: Cluster, request: ShardArguments, *, as_
 
 def _print_training(training: Training, devices: int, found: TrainingPlan, flop: float) -> None:
     model = training.model
-    title = f"{model.name}: {count(model.parameters)} parameters, {count(training.batch)} x {count(training.sequence)} tokens a step"
+    title = (
+        f"{model.name}: {count(model.parameters)} parameters, {count(training.batch)} x {count(training.sequence)} tokens a step"
+    )
     table = plain_table(
         f"{title}, {count(devices)} devices",
         *("strategy", "step", "filling", "messages", "gradients", "memory", "FLOP/s of a device"),
@@ -170,7 +175,9 @@ def _print_training(training: Training, devices: int, found: TrainingPlan, flop:
         table.add_row(str(strategy), *parts, scaled(step.memory, "B"), scaled(flop / step.time / devices, "FLOP/s"))
     out().print(table)
     search = found.search
-    out().print(f"{count(search.evaluated)} strategies priced, {count(found.feasible)} fit; the first is the fastest of all of them")
+    out().print(
+        f"{count(search.evaluated)} strategies priced, {count(found.feasible)} fit; the first is the fastest of all of them"
+    )
     _print_violations(found.violations)
 
 

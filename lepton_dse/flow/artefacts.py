@@ -20,6 +20,7 @@ from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.gpu import planned_program
 from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.sharded import planned_sharding, unshared_program
 from lepton_dse.schedule.stream import foldings_of, stream_schedule
 from lepton_dse.sim.gpu.machine import limits_of
 from lepton_dse.sim.stream import stall_case
@@ -65,10 +66,10 @@ def to_onnx(graph: Graph, path: str | Path) -> Path:
     return Path(path)
 
 
-def emitters_for(family: str) -> tuple[Emitter, ...]:
-    """Emitters that serve a family, the family's own first."""
+def emitters_for(family: str, *, sharded: bool = False) -> tuple[Emitter, ...]:
+    """Emitters that serve a family, the family's own first; of plans for a mesh, those that write programs of several devices."""
     every: list[Emitter] = [registry.load(registry.Group.EMITTERS, name) for name in registry.names(registry.Group.EMITTERS)]
-    serving = [emitter for emitter in every if family in emitter.families]
+    serving = [emitter for emitter in every if family in emitter.families and (emitter.shards or not sharded)]
     return tuple(sorted(serving, key=lambda emitter: (emitter.families.index(family), emitter.name)))
 
 
@@ -109,7 +110,7 @@ def emit(
         raise InvalidPlanError(
             f"the plan does not fit: {plan.predicted.violations[0]}", where=plan.target, fix="see 'lepton explain'"
         )
-    serving = emitters_for(planned.target.family)
+    serving = emitters_for(planned.target.family, sharded=plan.sharding is not None)
     chosen = next((entry for entry in serving if emitter in (None, entry.name)), None)
     if chosen is None:
         asked = f"no emitter '{emitter}'" if emitter else "no emitter"
@@ -125,11 +126,13 @@ def emit(
 def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
     graph, target = planned.lowered, planned.target
     x = data.x if data is not None else _samples(planned.bundle.samples, graph)
-    if isinstance(target, GpuTarget):
-        program = planned_program(graph, planned.plan, target.compute_capability.value, limits_of(target))
-        return EmitRequest(planned.plan, graph, make_vectors(graph, x), gpu=program)
+    sharding = planned.plan.sharding
     if not isinstance(target, FpgaTarget):
-        return EmitRequest(planned.plan, graph, make_vectors(graph, x))
+        sharded = unshared_program(graph) if sharding is None else planned_sharding(graph, sharding)
+        kernels = None
+        if isinstance(target, GpuTarget) and sharding is None:
+            kernels = planned_program(graph, planned.plan, target.compute_capability.value, limits_of(target))
+        return EmitRequest(planned.plan, graph, make_vectors(graph, x), gpu=kernels, sharded=sharded)
     chain = stream_chain(graph)
     if not isinstance(chain, Chain):
         raise InvalidPlanError(str(chain[0]), where=planned.plan.model, fix="plan again")

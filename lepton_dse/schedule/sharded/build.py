@@ -76,7 +76,8 @@ def sharded_program(graph: Graph, mesh: Mesh, strategies: Strategies) -> Sharded
     for op in graph.ops:
         strategy = strategies.ops.get(op.name)
         layouts = None if strategy is None else layouts_of(graph, op, strategy.shared, mesh)
-        if strategy is None or layouts is None:
+        rank = len(graph.tensors[op.output].shape)
+        if strategy is None or layouts is None or len(strategy.home.cuts) != rank or strategy.home.partial:
             raise InvalidPlanError("no strategy is planned that comes out even", where=op.name, fix="plan again")
         builder.compute(op, strategy, layouts)
     outputs = {name: builder.fetch(name, builder.homes[name]) for name in graph.outputs}
