@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from lepton_dse.cli.console import out, print_json
-from lepton_dse.errors import MissingToolError
+from lepton_dse.errors import LeptonError, MissingToolError
 
 __all__ = ["doctor", "inspect", "targets"]
 
 _SCHEMA = 1
+_TOKENS = 2048
+"""Of a sequence where none is asked for, unless the model was made for fewer."""
+_CACHED = 2.0
+"""Bytes of an element of keys and values."""
 
 
 def _verilator() -> str | None:
@@ -112,8 +117,12 @@ def inspect(model: Path, dims: list[str], *, as_json: bool) -> bool:
     """Print what a model is made of; false where parts of it are not supported."""
     from lepton_dse.cli.models import open_model
     from lepton_dse.importers import UnsupportedError
+    from lepton_dse.importers.transformer import is_config
     from lepton_dse.report.tables import ops_table
 
+    if is_config(model):
+        _inspect_config(model, dims, as_json=as_json)
+        return True
     try:
         graph = open_model(model, dims)
     except UnsupportedError as error:
@@ -152,3 +161,42 @@ def inspect(model: Path, dims: list[str], *, as_json: bool) -> bool:
         }
     )
     return True
+
+
+def _inspect_config(path: Path, dims: list[str], *, as_json: bool) -> None:
+    """Print a transformer by its shapes: the operations of one layer times the layers, and what is before and behind them."""
+    from lepton_dse.cli.models import extents_of
+    from lepton_dse.importers import read_transformer
+    from lepton_dse.importers.transformer_rows import folded_ops
+    from lepton_dse.report.tables import plain_table
+    from lepton_dse.report.text import count, scaled
+    from lepton_dse.schedule.transformer.serving import cache_bytes
+
+    model = read_transformer(path)
+    extents = extents_of(dims)
+    for name in extents:
+        if name not in ("batch", "sequence"):
+            raise LeptonError(f"no open axis '{name}'", where=str(path), fix="a configuration leaves open batch and sequence")
+    batch = extents.get("batch", 1)
+    sequence = extents.get("sequence", model.longest if model.patch else min(model.longest, _TOKENS))
+    rows = folded_ops(model, batch, sequence)
+    macs = sum(row.macs for row in rows)
+    cached = int(model.layers * cache_bytes(model, 1, _CACHED)) if model.causal else None
+    if as_json:
+        shape = {"layers": model.layers, "batch": batch, "sequence": sequence}
+        more = {"active_params": model.active_parameters, "cache_bytes_per_token": cached}
+        ops = [asdict(row) for row in rows]
+        found = {"digest": model.digest, "ops": ops, "macs": macs, "params": model.parameters, "unsupported": []}
+        print_json({"schema_version": _SCHEMA, "model": model.name, **found, **shape, **more})
+        return
+    title = f"{model.name}: {scaled(macs, 'MAC')}, {count(model.parameters)} parameters; batch {batch}, sequence {sequence}"
+    table = plain_table(title, "op", "kind", "times", "MACs", "params")
+    for row in rows:
+        table.add_row(row.name, row.kind, str(row.times), count(row.macs), count(row.params))
+    out().print(table)
+    if model.experts > 1:
+        out().print(
+            f"A token visits {model.active} of {model.experts} experts and meets {count(model.active_parameters)} parameters."
+        )
+    if cached is not None:
+        out().print(f"Keys and values of one token take {scaled(cached, 'B')} in bfloat16.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.flow import PlannedModel, shard
 from lepton_dse.importers.transformer import is_config, read_transformer
 from lepton_dse.ir.transformer import Transformer
+from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import Violation
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, scaled, seconds
@@ -57,7 +60,7 @@ def share(request: ShardArguments, *, as_json: bool) -> bool:
     return _graph(cluster, request, as_json=as_json)
 
 
-def _refuse(given: dict[str, object], why: str) -> None:
+def _refuse(given: Mapping[str, object], why: str) -> None:
     for option, value in given.items():
         if value:
             raise LeptonError(f"{option} {why}", fix="leave it out")
@@ -73,9 +76,9 @@ def _graph(cluster: Cluster, request: ShardArguments, *, as_json: bool) -> bool:
         raise LeptonError("a graph is shared over a mesh", where="--mesh", fix="give one, as in --mesh x=2,y=4")
     data = None if request.data is None else Dataset.read(request.data)
     graph = open_model(request.model, request.dims)
-    how = {"batch": request.batch or 1, "format": request.format or "float32"}
+    batch, form = 1 if request.batch is None else request.batch, request.format or "float32"
     with progress() as step:
-        planned = shard(graph, cluster, request.mesh, data=data, progress=step, **how)
+        planned = shard(graph, cluster, request.mesh, batch=batch, format=form, data=data, progress=step)
     if request.output is not None:
         planned.save(request.output)
     if as_json:
@@ -137,9 +140,13 @@ def _devices(cluster: Cluster, request: ShardArguments) -> int:
 def _train(model: Transformer, cluster: Cluster, request: ShardArguments, *, as_json: bool) -> bool:
     _refuse({"--ttft": request.ttft_s, "--tpot": request.tpot_s}, "is for serving, which --answer asks for")
     devices = _devices(cluster, request)
-    sequence, batch = request.sequence or model.longest, request.batch or devices
+    sequence = model.longest if request.sequence is None else request.sequence
+    batch = devices if request.batch is None else request.batch
+    formats = Precision.parse(request.format or "bfloat16")
+    if not (formats.weights.is_float and formats.activations.is_float):
+        raise LeptonError(f"training in {formats}", where="--format", fix="use bfloat16 or float16")
     training = Training(model, batch, sequence)
-    pricer = pricer_of(cluster, request.format or "bfloat16")
+    pricer = pricer_of(cluster, str(formats))
     found = plan_training(training, devices, pricer, TrainingSpace(context=None))
     flop = model.training_flop(batch, sequence)
     if as_json:
@@ -185,9 +192,9 @@ def _serve(model: Transformer, cluster: Cluster, request: ShardArguments, *, as_
     _refuse({"--batch": request.batch}, "is for training: serving chooses how many sequences run at once")
     devices = _devices(cluster, request)
     assert request.answer is not None
-    limits = {name: value for name, value in (("ttft_s", request.ttft_s), ("tpot_s", request.tpot_s)) if value is not None}
-    prompt = request.sequence or max(1, model.longest - request.answer)
-    serving = Serving(model, prompt, request.answer, request.format or "bfloat16", **limits)
+    ttft, tpot = (math.inf if limit is None else limit for limit in (request.ttft_s, request.tpot_s))
+    prompt = max(1, model.longest - request.answer) if request.sequence is None else request.sequence
+    serving = Serving(model, prompt, request.answer, request.format or "bfloat16", ttft_s=ttft, tpot_s=tpot)
     found = plan_serving(serving, cluster, devices)
     if as_json:
         points = [{name: getattr(point, name) for name in point.__dataclass_fields__} for point in (found.best, *found.points)]

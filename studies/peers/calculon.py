@@ -2,11 +2,12 @@
 
     python studies/peers/calculon.py PATH [--python PYTHON] [--seconds S]
 
-PATH is a checkout of Calculon (github.com/calculon-ai/calculon, Apache-2.0; measured at caa4b11), which runs under PYTHON with psutil.
-Its own validation gives its errors on the eight runs of arXiv:2205.05198. Its rate is that of its search over GPT-3 175B on 64
-A100s, members in their own order for S seconds on one process, with its logging as it comes and off, and twice that for two cores.
-Ours prices every member of the space for the same model and devices, on all cores, memory check included, prices of layers before;
-the space is repeated until a second has passed. A member is a complete configuration in both, though not of the same choices.
+PATH is a checkout of Calculon (github.com/calculon-ai/calculon, Apache-2.0; measured at caa4b11), which runs under PYTHON with
+psutil. Its own validation gives its errors on the eight runs of arXiv:2205.05198. Its rate is that of its search over GPT-3 175B
+on 64 A100s, members in their own order for S seconds in one process, its logging as it comes and off, and twice that for two
+cores. Ours prices every member of the space for the same model and devices, on all cores, memory check included, layers priced
+before; the space is repeated until a second has passed. A member is a complete configuration in both, though not of the same
+choices.
 """
 
 from __future__ import annotations

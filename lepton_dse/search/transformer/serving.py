@@ -6,8 +6,8 @@ tokens and O answered ones, so that (P + O / 2) tokens lie behind a token on ave
 * time to first token: all layers of one prompt, stage after stage, and one message between two stages;
 * time per output token: all layers of one step of decoding, likewise;
 * tokens a second of a copy in the steady state, where a sequence that ends makes room for the next prompt (continuous batching: a
-  prompt runs by itself, then decoding goes on): in the time of B prompts and O steps B O tokens come out. Stages work on different
-  sequences, B / p in each, as a rule of thumb at full pace;
+  prompt runs by itself, then decoding goes on): in the time of B prompts and O steps B O tokens come out. Stages work on
+  different sequences at once, B / p in each;
 * memory: weights and, for B sequences, the whole cache, within a share of the device's memory.
 
 Everything is multiplied by the cluster's slowdown. Nothing published has been held against these figures.

@@ -172,6 +172,9 @@ def plan_training(training: Training, devices: int, pricer: Pricer, space: Train
     if not 1 <= devices <= pricer.cluster.size:
         what = f"{devices} devices of {pricer.cluster.size}"
         raise LeptonError(what, where=pricer.cluster.name, fix="use at least 1 and at most all")
+    if min(training.batch, training.sequence) < 1:
+        what = f"{training.batch} samples of {training.sequence} tokens"
+        raise LeptonError(what, where=training.model.name, fix="use 1 or more of each")
     found = members(training, devices, pricer, space or TrainingSpace())
     run = run_of(training, pricer)
     time, choice, counts, least, smallest = price_all(run, found.costs, found.wires, found.degrees, found.pieces, found.zeros)
