@@ -273,6 +273,7 @@ def shard(
     answer: Annotated[int | None, typer.Option(help="Of a config.json: serve it, with this many tokens an answer.")] = None,
     ttft: Annotated[float | None, typer.Option(help="Of serving: most seconds to the first token.")] = None,
     tpot: Annotated[float | None, typer.Option(help="Of serving: most seconds a token.")] = None,
+    launch: Annotated[Path | None, typer.Option(help="Of serving: folder for the settings of vLLM and TensorRT-LLM.")] = None,
     format: Annotated[str | None, typer.Option(help="Formats: float32, int8 ... of a model file, bfloat16 ... else.")] = None,
     dims: Dims = None,
     json: Json = False,
@@ -280,7 +281,7 @@ def shard(
     """Share a model over many devices: a graph over a mesh, a transformer's training or serving over a cluster."""
     from lepton_dse.cli import sharding
 
-    limits = (sequence, answer, ttft, tpot)
+    limits = (sequence, answer, ttft, tpot, launch)
     request = sharding.ShardArguments(model, dims or [], cluster, mesh, devices, batch, format, data, output, *limits)
     _finish(sharding.share(request, as_json=json))
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from lepton_dse.cli.console import out, print_json, progress
 from lepton_dse.cli.models import open_model
 from lepton_dse.data import Dataset
+from lepton_dse.emit.launch import LaunchSettings, launch_files
 from lepton_dse.errors import LeptonError
+from lepton_dse.files import write_bytes
 from lepton_dse.flow import PlannedModel, shard
 from lepton_dse.importers.transformer import is_config, read_transformer
 from lepton_dse.ir.transformer import Transformer
@@ -20,7 +22,7 @@ from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, scaled, seconds
 from lepton_dse.search.transformer.costs import Training
 from lepton_dse.search.transformer.pricing import pricer_of
-from lepton_dse.search.transformer.serving import Serving, ServingPlan, plan_serving
+from lepton_dse.search.transformer.serving import MEMORY_SHARE, Serving, ServingPlan, plan_serving
 from lepton_dse.search.transformer.training import TrainingPlan, TrainingSpace, plan_training
 from lepton_dse.targets import Cluster, load_cluster
 
@@ -47,6 +49,7 @@ class ShardArguments:
     answer: int | None
     ttft_s: float | None
     tpot_s: float | None
+    launch: Path | None
 
 
 def share(request: ShardArguments, *, as_json: bool) -> bool:
@@ -70,7 +73,12 @@ def _refuse(given: Mapping[str, object], why: str) -> None:
 
 
 def _graph(cluster: Cluster, request: ShardArguments, *, as_json: bool) -> bool:
-    others = {"--devices": request.devices, "--sequence": request.sequence, "--answer": request.answer}
+    others = {
+        "--devices": request.devices,
+        "--sequence": request.sequence,
+        "--answer": request.answer,
+        "--launch": request.launch,
+    }
     _refuse(others, "is for transformers by their config.json")
     if request.mesh is None:
         raise LeptonError("a graph is shared over a mesh", where="--mesh", fix="give one, as in --mesh x=2,y=4")
@@ -138,7 +146,10 @@ def _devices(cluster: Cluster, request: ShardArguments) -> int:
 
 
 def _train(model: Transformer, cluster: Cluster, request: ShardArguments, *, as_json: bool) -> bool:
-    _refuse({"--ttft": request.ttft_s, "--tpot": request.tpot_s}, "is for serving, which --answer asks for")
+    _refuse(
+        {"--ttft": request.ttft_s, "--tpot": request.tpot_s, "--launch": request.launch},
+        "is for serving, which --answer asks for",
+    )
     devices = _devices(cluster, request)
     sequence = model.longest if request.sequence is None else request.sequence
     batch = devices if request.batch is None else request.batch
@@ -196,6 +207,8 @@ def _serve(model: Transformer, cluster: Cluster, request: ShardArguments, *, as_
     prompt = max(1, model.longest - request.answer) if request.sequence is None else request.sequence
     serving = Serving(model, prompt, request.answer, request.format or "bfloat16", ttft_s=ttft, tpot_s=tpot)
     found = plan_serving(serving, cluster, devices)
+    if request.launch is not None:
+        _launch(serving, cluster, found, request.launch)
     if as_json:
         points = [{name: getattr(point, name) for name in point.__dataclass_fields__} for point in (found.best, *found.points)]
         document = {
@@ -211,6 +224,32 @@ def _serve(model: Transformer, cluster: Cluster, request: ShardArguments, *, as_
     else:
         _print_serving(serving, cluster, devices, found)
     return not found.violations
+
+
+def _launch(serving: Serving, cluster: Cluster, found: ServingPlan, folder: Path) -> None:
+    if cluster.torus:
+        raise LeptonError(f"the engines run on GPUs, {cluster.name} has {cluster.device}", where="--launch", fix="leave it out")
+    if found.violations:
+        return
+    best = found.best
+    settings = LaunchSettings(
+        model=serving.model.name,
+        cluster=cluster.name,
+        tensor=best.tensor,
+        pipeline=best.pipeline,
+        copies=best.copies,
+        sequences=best.sequences,
+        tokens=serving.prompt + serving.answer,
+        format=serving.format,
+        cache=serving.cache,
+        memory_share=MEMORY_SHARE,
+        ttft_s=best.ttft_s,
+        tpot_s=best.tpot_s,
+        tokens_per_s=best.tokens_per_s,
+        memory_bytes=best.memory_bytes,
+    )
+    for name, data in launch_files(settings).items():
+        write_bytes(folder / name, data)
 
 
 def _print_serving(serving: Serving, cluster: Cluster, devices: int, found: ServingPlan) -> None:

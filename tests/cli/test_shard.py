@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,25 @@ def test_serving_is_planned_from_a_configuration(config: Path, capsys: pytest.Ca
     )
     assert lepton("shard", config, *arguments) == 0
     assert "unchecked" in capsys.readouterr().out
+
+
+def test_serving_engines_get_the_chosen_settings(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "launch"
+    arguments = ("--cluster", "dgx-h100", "--devices", 8, "--sequence", 1024, "--answer", 256, "--launch", folder)
+    assert lepton("shard", config, *arguments, "--format", "float8_e4m3", "--json") == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    vllm, tensorrt = ((folder / name).read_text() for name in ("vllm.sh", "tensorrt_llm.sh"))
+    for script, options in (
+        (vllm, (f"--tensor-parallel-size {best['tensor']} ", "--max-model-len 1280 ", "--quantization fp8 ")),
+        (tensorrt, (f"--tp_size {best['tensor']} ", f"--max_batch_size {best['sequences']} ")),
+    ):
+        assert all(option in script for option in options)
+        assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+    assert json.loads((folder / "predicted.json").read_text())["tpot_s"] == best["tpot_s"]
+    assert lepton("shard", config, *arguments, "--format", "int8") == 2
+    assert "no engine quantises to int8" in capsys.readouterr().err
+    assert lepton("shard", config, "--cluster", "google-v5e-pod", "--devices", 8, *arguments[4:]) == 2
+    assert "run on GPUs" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_says_what_would(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,8 @@
 
 Prefill runs the forward pass of training without dropout. A step of decoding multiplies one token of each sequence by the weights
 and lets it look at all keys and values before it, which a cache holds: ``2 k w`` elements a token and layer for k heads of keys
-and width w. Attention then moves the cache once and computes ``4 q`` operations for each element of a token's queries and each
-token before it, q queries to a head of keys; it is a streaming kernel.
+and width w. Attention then moves the cache once, and for each token before it makes two multiply-accumulates an element of the
+queries and one exponential a head; it is a streaming kernel, since no two sequences share keys.
 """
 
 from __future__ import annotations
@@ -73,7 +73,12 @@ def decode_of(model: Transformer, tensor: int, sequences: int, context: float, e
     return (
         _pass("norm before attention", 2, size.sequences, size.hidden),
         MatrixProduct("queries, keys, values", size.sequences, size.queries + 2 * size.keys, size.hidden),
-        Streaming("attention over the cache", pairs * cache_bytes(model, tensor, element), 4.0 * pairs * size.queries),
+        Streaming(
+            "attention over the cache",
+            pairs * cache_bytes(model, tensor, element),
+            2.0 * pairs * size.queries,
+            pairs * model.heads / tensor,
+        ),
         MatrixProduct("attention output", size.sequences, size.hidden, size.queries),
         *reduced,
         _pass("add behind attention", 3, size.sequences, size.hidden),
@@ -115,10 +120,15 @@ def last_token(model: Transformer, tensor: int, sequences: int) -> tuple[Work, .
 
 
 def weights_of(model: Transformer, tensor: int, pipeline: int) -> tuple[float, float]:
-    """Weights on the fullest device: those of products in the layers, and those of the embedding and the vocabulary."""
+    """Weights on the fullest device: those of the layers, and those of the embedding and the vocabulary.
+
+    Products to heads of keys and values that do not reach stand several times.
+    """
     layers = -(-model.layers // pipeline)
+    spare = 2.0 * (max(model.keys / tensor, float(model.head_width)) - model.keys / tensor) * model.hidden
     experts = model.experts * model.expert_parameters
-    inside = layers * ((model.attention_parameters + experts) / tensor + model.router_parameters + 2 * model.norm_parameters)
+    whole = model.router_parameters + 2 * model.norm_parameters
+    inside = layers * ((model.attention_parameters + experts) / tensor + spare + whole)
     ends = max(model.embedding_parameters, model.vocabulary * model.hidden) / tensor
     if pipeline == 1 and not model.tied:
         ends = (model.embedding_parameters + model.vocabulary * model.hidden) / tensor

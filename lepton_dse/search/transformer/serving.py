@@ -10,7 +10,8 @@ tokens and O answered ones, so that (P + O / 2) tokens lie behind a token on ave
   different sequences at once, B / p in each;
 * memory: weights and, for B sequences, the whole cache, within a share of the device's memory.
 
-Everything is multiplied by the cluster's slowdown. Nothing published has been held against these figures.
+Embedding and vocabulary stay in bfloat16, whatever the layers are in. Everything is multiplied by the cluster's slowdown. Nothing
+published has been held against these figures.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from lepton_dse.ir.transformer import Transformer
 from lepton_dse.numerics.formats import BFLOAT16, Precision
 from lepton_dse.parallel.collectives import Collective
 from lepton_dse.plan import SearchResult, Violation
-from lepton_dse.schedule.transformer import Attention, Axis, Exchange, MatrixProduct, Work
+from lepton_dse.schedule.transformer import Attention, Axis, Exchange, MatrixProduct, Streaming, Work
 from lepton_dse.schedule.transformer.serving import cache_bytes, decode_of, last_token, prefill_of, weights_of
 from lepton_dse.schedule.transformer.work import BYTES
 from lepton_dse.search.kernels import Kernels, kernels_of
 from lepton_dse.sim.network import Fabric, Group, exchange_time, fabric_of
 from lepton_dse.targets import Cluster, load_target
 
-__all__ = ["Serving", "ServingPlan", "ServingPoint", "plan_serving"]
+__all__ = ["MEMORY_SHARE", "Serving", "ServingPlan", "ServingPoint", "plan_serving"]
 
 _SPACE = "devices that share a layer x stages x copies, and sequences at once by powers of two"
-_MEMORY_SHARE = 0.9
+MEMORY_SHARE = 0.9
 """Of a device's memory for weights and cache; what a serving engine takes by default (vLLM's gpu_memory_utilization)."""
 
 
@@ -114,16 +115,15 @@ def plan_serving(serving: Serving, cluster: Cluster, devices: int) -> ServingPla
     Raises
     ------
     LeptonError
-        If the cluster has fewer devices, its device lacks the formats, or tokens are fewer than 1.
+        If the cluster has fewer devices, its device lacks the formats, a token of the model sees those behind it, tokens are
+        fewer than 1 or more than it was made for, or a limit is not above 0.
     """
+    _check(serving)
     if not 1 <= devices <= cluster.size:
         raise LeptonError(f"{devices} devices of {cluster.size}", where=cluster.name, fix="use at least 1 and at most all")
-    if min(serving.prompt, serving.answer) < 1:
-        what = f"{serving.prompt} tokens of a prompt and {serving.answer} of an answer"
-        raise LeptonError(what, where=serving.model.name, fix="use 1 or more of each")
     prices = _Prices(serving, cluster)
     every = list(_points(serving, cluster, devices, prices))
-    capacity = _MEMORY_SHARE * prices.capacity
+    capacity = MEMORY_SHARE * prices.capacity
     fitting = [point for point in every if point.memory_bytes <= capacity]
     allowed = [point for point in fitting if point.ttft_s <= serving.ttft_s and point.tpot_s <= serving.tpot_s]
     violations: tuple[Violation, ...] = ()
@@ -150,6 +150,21 @@ def plan_serving(serving: Serving, cluster: Cluster, devices: int) -> ServingPla
     return ServingPlan(best, tuple(fitting), violations, search)
 
 
+def _check(serving: Serving) -> None:
+    model = serving.model
+    if not model.causal:
+        raise LeptonError("sees all tokens, so that it does not answer one after another", where=model.name, fix="use a decoder")
+    if min(serving.prompt, serving.answer) < 1:
+        what = f"{serving.prompt} tokens of a prompt and {serving.answer} of an answer"
+        raise LeptonError(what, where=model.name, fix="use 1 or more of each")
+    if serving.prompt + serving.answer > model.longest:
+        what = f"{serving.prompt} and {serving.answer} tokens where it was made for {model.longest}"
+        raise LeptonError(what, where=model.name, fix="use shorter prompts or answers")
+    for name, limit in (("to the first token", serving.ttft_s), ("per output token", serving.tpot_s)):
+        if not limit > 0:
+            raise LeptonError(f"a limit of {limit:g} s {name}", where=model.name, fix="use one above 0, or none")
+
+
 def _too_slow(serving: Serving, best: ServingPoint) -> Iterator[Violation]:
     for what, demand, bound in (
         ("time to the first token", best.ttft_s, serving.ttft_s),
@@ -164,7 +179,8 @@ def _points(serving: Serving, cluster: Cluster, devices: int, prices: _Prices) -
     model = serving.model
     nearby = cluster.node_size if cluster.node_size > 1 else devices
     for tensor in range(1, min(nearby, devices) + 1):
-        if devices % tensor or model.heads % tensor or model.intermediate % tensor:
+        uneven = model.kv_heads % min(tensor, model.kv_heads)
+        if devices % tensor or model.heads % tensor or model.intermediate % tensor or uneven:
             continue
         for pipeline in range(1, min(model.layers, devices // tensor) + 1):
             if devices % (tensor * pipeline):
@@ -173,10 +189,10 @@ def _points(serving: Serving, cluster: Cluster, devices: int, prices: _Prices) -
             smallest = True
             while True:
                 point = prices.point(tensor, pipeline, devices // (tensor * pipeline), sequences)
-                if point.memory_bytes > _MEMORY_SHARE * prices.capacity and not smallest:
+                if point.memory_bytes > MEMORY_SHARE * prices.capacity and not smallest:
                     break
                 yield point
-                if point.memory_bytes > _MEMORY_SHARE * prices.capacity or sequences >= 1 << 16:
+                if point.memory_bytes > MEMORY_SHARE * prices.capacity or sequences >= 1 << 16:
                     break
                 smallest = False
                 sequences *= 2
@@ -188,13 +204,13 @@ class _Prices:
     def __init__(self, serving: Serving, cluster: Cluster) -> None:
         device = load_target(cluster.device)
         self.serving, self.cluster = serving, cluster
-        self.formats = Precision.parse(serving.format)
+        self.formats, self.plain = Precision.parse(serving.format), Precision(BFLOAT16, BFLOAT16)
         kernels = kernels_of(device, self.formats)
-        self.kernels: Kernels = kernels
+        self.kernels: dict[Precision, Kernels] = {self.formats: kernels, self.plain: kernels_of(device, self.plain)}
         self.capacity = kernels.target.levels[-1].capacity_bytes.value
         self.fabric: Fabric = fabric_of(cluster)
         self.cache = Precision.parse(serving.cache).activations.bits / 8
-        self.known: dict[Work, float] = {}
+        self.known: dict[tuple[Work, Precision], float] = {}
         self.prefill: dict[tuple[int, int], float] = {}
 
     def point(self, tensor: int, pipeline: int, copies: int, sequences: int) -> ServingPoint:
@@ -202,15 +218,15 @@ class _Prices:
         serving, model = self.serving, self.serving.model
         slowdown = self.cluster.kernel_slowdown.value
         if (tensor, pipeline) not in self.prefill:
-            prompt = model.layers * self._seconds(prefill_of(model, tensor, serving.prompt), tensor)
-            prompt += self._seconds(last_token(model, tensor, 1), tensor)
+            prompt = model.layers * self._seconds(prefill_of(model, tensor, serving.prompt), tensor, self.formats)
+            prompt += self._seconds(last_token(model, tensor, 1), tensor, self.plain)
             sends = (pipeline - 1) * self._send(tensor, serving.prompt * model.hidden * BYTES)
             self.prefill[tensor, pipeline] = slowdown * (prompt + sends)
         ttft = self.prefill[tensor, pipeline]
         together = max(1, sequences // pipeline)
         behind = serving.prompt + serving.answer / 2
-        step = model.layers * self._seconds(decode_of(model, tensor, together, behind, self.cache), tensor)
-        step += self._seconds(last_token(model, tensor, together), tensor)
+        step = model.layers * self._seconds(decode_of(model, tensor, together, behind, self.cache), tensor, self.formats)
+        step += self._seconds(last_token(model, tensor, together), tensor, self.plain)
         step += (pipeline - 1) * self._send(tensor, together * model.hidden * BYTES)
         tpot = slowdown * step
         # Stages take turns: in the time of one pass through all of them each of `pipeline` groups gets its token.
@@ -226,25 +242,24 @@ class _Prices:
     def _send(self, tensor: int, size: float) -> float:
         return exchange_time(Collective.POINT_TO_POINT, size / tensor, Group(2, tensor), self.fabric)
 
-    def _seconds(self, works: tuple[Work, ...], tensor: int) -> float:
+    def _seconds(self, works: tuple[Work, ...], tensor: int, formats: Precision) -> float:
         total = 0.0
         for work in works:
             if isinstance(work, Exchange):
                 assert work.axis is Axis.TENSOR
                 total += exchange_time(work.kind, work.size, Group(tensor), self.fabric)
                 continue
-            nameless = work._replace(name="")
-            if nameless not in self.known:
-                self.known[nameless] = self._kernel(nameless)
-            total += self.known[nameless]
+            key = (work._replace(name=""), formats)
+            if key not in self.known:
+                self.known[key] = self._kernel(work, formats)
+            total += self.known[key]
         return total
 
-    def _kernel(self, work: Work) -> float:
-        wide = 8 * BYTES
+    def _kernel(self, work: MatrixProduct | Attention | Streaming, formats: Precision) -> float:
+        kernels, wide = self.kernels[formats], 8 * BYTES
         if isinstance(work, MatrixProduct):
-            bits = (float(self.formats.activations.bits), float(self.formats.weights.bits), wide)
-            return self.kernels.product(work.m, work.n, work.k, work.products, bits)
+            bits = (float(formats.activations.bits), float(formats.weights.bits), wide)
+            return kernels.product(work.m, work.n, work.k, work.products, bits)
         if isinstance(work, Attention):
-            return self.kernels.attention(work.heads, work.queries, work.keys, work.width, wide, work.passes)
-        assert not isinstance(work, Exchange)
-        return self.kernels.streaming(work.moved, work.elements, work.special)
+            return kernels.attention(work.heads, work.queries, work.keys, work.width, wide, work.passes)
+        return kernels.streaming(work.moved, work.elements, work.special)
