@@ -13,7 +13,7 @@ from lepton_dse.parallel.collectives import Collective
 from lepton_dse.parallel.layout import Layout, Mesh
 from lepton_dse.schedule.sharded import Compute, Cut, Exchange, Halo, ShardedProgram, Step
 
-__all__ = ["joined", "part", "run_sharded"]
+__all__ = ["joined", "part", "placed", "run_sharded", "run_step"]
 
 Array = NDArray[Any]
 
@@ -48,36 +48,45 @@ def run_sharded(program: ShardedProgram, feeds: Mapping[str, Array]) -> dict[str
     -------
     dict of str to ndarray
     """
-    mesh = program.mesh
-    places = list(mesh.places())
-    held: dict[str, list[Array]] = {}
-    for name, shard in program.inputs.items():
-        layout = program.shards[shard].layout
-        held[shard] = [part(feeds[name], layout, mesh, place) for place in places]
-    for shard, source in program.constants.items():
-        layout = program.shards[shard].layout
-        held[shard] = [part(program.graph.constants[source], layout, mesh, place) for place in places]
+    held = placed(program, feeds)
     for step in program.steps:
-        _run(step, program, held, places)
-    return {name: joined(held[shard], program.shards[shard].layout, mesh) for name, shard in program.outputs.items()}
+        held[step.op.output if isinstance(step, Compute) else step.result] = run_step(step, program, held)
+    return {name: joined(held[shard], program.shards[shard].layout, program.mesh) for name, shard in program.outputs.items()}
 
 
-def _run(step: Step, program: ShardedProgram, held: dict[str, list[Array]], places: list[dict[str, int]]) -> None:
+def placed(program: ShardedProgram, feeds: Mapping[str, Array]) -> dict[str, list[Array]]:
+    """Each device's part of every input and weight, by shard."""
+    mesh, found = program.mesh, {}
+    wholes = [(shard, feeds[name]) for name, shard in program.inputs.items()]
+    wholes += [(shard, program.graph.constants[source]) for shard, source in program.constants.items()]
+    for shard, whole in wholes:
+        found[shard] = [part(whole, program.shards[shard].layout, mesh, place) for place in mesh.places()]
+    return found
+
+
+def run_step(step: Step, program: ShardedProgram, held: Mapping[str, list[Array]]) -> list[Array]:
+    """What one step gives on every device.
+
+    Parameters
+    ----------
+    step : Step
+    program : ShardedProgram
+    held : mapping of str to list of ndarray
+        Of every shard that the step reads, the part of each device.
+    """
     mesh = program.mesh
     if isinstance(step, Compute):
         output = program.shards[step.op.output].tensor
         tensors = [program.shards[name].tensor for name in step.op.inputs]
-        held[step.op.output] = [
+        return [
             evaluate(step.op, [held[name][device] for name in step.op.inputs], output, tensors) for device in range(mesh.devices)
         ]
-        return
     source = held[step.source]
     if isinstance(step, Cut):
-        held[step.result] = [
+        return [
             _portion(source[device], step.dimension, mesh.size(step.axes), mesh.index(place, step.axes))
-            for device, place in enumerate(places)
+            for device, place in enumerate(mesh.places())
         ]
-        return
     results: list[Array] = list(source)
     axes = (step.axis,) if isinstance(step, Halo) else step.axes
     for group in mesh.groups(axes):
@@ -85,7 +94,7 @@ def _run(step: Step, program: ShardedProgram, held: dict[str, list[Array]], plac
         made = _bordered(step, values) if isinstance(step, Halo) else _exchanged(step, values)
         for device, value in zip(group, made, strict=True):
             results[device] = value
-    held[step.result] = results
+    return results
 
 
 def _exchanged(step: Exchange, values: list[Array]) -> list[Array]:

@@ -186,7 +186,7 @@ def _goyal(suite: Suite, context: Context) -> SuiteResult:
             rows.append(row(case, predicted, float(entry["value"]), scored=seen > 0))
     notes = (
         "relative to 8 GPUs, where an iteration takes 0.192 s: 256 pictures at 16 minutes an epoch, a least by the paper",
-        "gradients of 102 MB at the full rate of a server's port; the authors overlap them with the backward pass, which would hide all: "
+        "gradients of 102 MB at the full rate of a server's port; overlapped with the backward pass, which would hide all: "
         "what they lose besides is not in the model, whose time without overlap is an upper bound of this part",
     )
     return score(suite, rows, notes=notes)

@@ -25,10 +25,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
@@ -49,10 +50,12 @@ __all__ = [
     "compile_for",
     "convolution_graph",
     "device_of",
+    "drawn_products",
     "estimate",
     "predicted_cycles",
     "product_graph",
     "rows_of",
+    "worker_answer",
 ]
 
 INSTALL = (
@@ -97,6 +100,20 @@ _RAGGED = (
 )
 PRODUCTS: tuple[tuple[int, int, int], ...] = (*_SQUARE, *_TALL, *_WIDE, *_DEEP, *_SKINNY, *_SMALL, *_RAGGED)
 """M, N and K."""
+DRAWN_GENERATIONS = ("v5e", "v6e")
+
+
+def drawn_products(count: int = 150) -> tuple[tuple[int, int, int], ...]:
+    """Products with extents from 64 to 8,192, even in their logarithms, in eights, below 2^37 multiply-accumulates."""
+    generator = np.random.default_rng(20)
+    found: list[tuple[int, int, int]] = []
+    while len(found) < count:
+        m, n, k = (int(8 * max(1, round(2**exponent / 8))) for exponent in generator.uniform(6, 13, 3))
+        if m * n * k < 1 << 37:
+            found.append((m, n, k))
+    return tuple(found)
+
+
 CONVOLUTIONS = (
     (8, 64, 56, 64, 3, 1),
     (8, 64, 56, 256, 1, 1),
@@ -182,20 +199,33 @@ def compile_for(
     UnavailableError
         If JAX or libtpu is not installed, cannot be initialised, or takes longer.
     """
+    request = Request(topology=topology, options=OPTIONS, products=tuple(products), convolutions=tuple(convolutions))
+    text = worker_answer("lepton_dse.validate.tpu_compiler_worker", request, topology, limit_s=limit_s)
+    try:
+        return Compiled.model_validate_json(text)
+    except ValidationError as error:
+        raise UnavailableError(f"the TPU compiler's process printed no result for {topology}") from error
+
+
+def worker_answer(module: str, request: BaseModel, topology: str, *, limit_s: float = LIMIT_S) -> str:
+    """The last line that a worker prints for a request, from a process of its own.
+
+    Raises
+    ------
+    UnavailableError
+        If JAX or libtpu is not installed, cannot be initialised, or takes longer.
+    """
     missing = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
     if missing:
         raise UnavailableError(f"no {' and no '.join(missing)}: {INSTALL}")
-    request = Request(topology=topology, options=OPTIONS, products=tuple(products), convolutions=tuple(convolutions))
-    command = [sys.executable, "-m", "lepton_dse.validate.tpu_compiler_worker"]
-    environment = os.environ | ENVIRONMENT
     try:
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", module],
             input=request.model_dump_json(),
             capture_output=True,
             text=True,
             check=False,
-            env=environment,
+            env=os.environ | ENVIRONMENT,
             timeout=limit_s,
         )
     except subprocess.TimeoutExpired as late:
@@ -203,10 +233,7 @@ def compile_for(
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.strip()][-1:]
         raise UnavailableError(f"the TPU compiler failed for {topology}, status {done.returncode}: {' '.join(said)[:400]}")
-    try:
-        return Compiled.model_validate_json((done.stdout.splitlines() or [""])[-1])
-    except ValidationError as error:
-        raise UnavailableError(f"the TPU compiler's process printed no result for {topology}") from error
+    return (done.stdout.splitlines() or [""])[-1]
 
 
 def device_of(target: TpuTarget, share: float) -> TpuTarget:
@@ -293,17 +320,24 @@ def _summary(suite: Suite, generation: str, rows: Sequence[Row], compiled: Compi
     )
 
 
-def _run(suite: Suite, context: Context) -> SuiteResult:
+def _run(
+    suite: Suite,
+    context: Context,
+    *,
+    generations: Sequence[str] = tuple(GENERATIONS),
+    products: Sequence[tuple[int, int, int]] = PRODUCTS,
+    convolutions: Sequence[tuple[int, int, int, int, int, int]] = CONVOLUTIONS,
+) -> SuiteResult:
     rows: list[Row] = []
     notes = [
         "agreement with the vendor's compiler, whose estimate is a model too, not with a measurement; nothing is fitted",
         "operands and results in main memory; the compiler may copy nothing before a program begins",
     ]
-    for generation, topology in GENERATIONS.items():
+    for generation in generations:
         context.progress(f"{suite.name}: compiling for {generation}")
-        compiled = compile_for(topology)
+        compiled = compile_for(GENERATIONS[generation], products, convolutions)
         try:
-            own = rows_of(generation, compiled, PRODUCTS)
+            own = rows_of(generation, compiled, products)
         except LeptonError as error:
             raise UnavailableError(f"{generation}, {compiled.versions}: {error}") from error
         notes.append(_summary(suite, generation, own, compiled))
@@ -318,5 +352,11 @@ SUITES = (
         "estimated_cycles of XLA's TPU back end (libtpu) in the scheduled program; a compiler's estimate, not a measurement",
         "cycles of a bfloat16 product MxNxK",
         _run,
+    ),
+    Suite(
+        "tpu-compiler-drawn",
+        "the same estimates, of 150 products drawn once; a compiler's estimate, not a measurement",
+        "cycles of a bfloat16 product MxNxK",
+        partial(_run, generations=DRAWN_GENERATIONS, products=drawn_products(), convolutions=()),
     ),
 )
