@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from lepton_dse.flow import tile as tile
     from lepton_dse.flow import to_onnx as to_onnx
     from lepton_dse.flow import verify as verify
+    from lepton_dse.importers import block_graph as block_graph
     from lepton_dse.importers import load_model as load  # noqa: F401 (the verb has a shorter name)
+    from lepton_dse.importers import read_transformer as read_transformer
     from lepton_dse.ir.graph import Graph as Graph
     from lepton_dse.memory import MemoryMap as MemoryMap
     from lepton_dse.memory import map_memory as map_memory
@@ -88,6 +90,7 @@ _HOMES = {
     "Verification": "lepton_dse.flow:Verification",
     "accuracy": "lepton_dse.flow:accuracy",
     "allocate": "lepton_dse.flow:allocate",
+    "block_graph": "lepton_dse.importers:block_graph",
     "cluster_names": "lepton_dse.targets:cluster_names",
     "cost": "lepton_dse.flow:cost",
     "distil": "lepton_dse.compress.training:distil",
@@ -103,6 +106,7 @@ _HOMES = {
     "prune": "lepton_dse.compress.prune:prune",
     "quantize": "lepton_dse.flow:quantize",
     "read_plan": "lepton_dse.flow:read_plan",
+    "read_transformer": "lepton_dse.importers:read_transformer",
     "reread": "lepton_dse.compress.codebook:reread",
     "shard": "lepton_dse.flow:shard",
     "share": "lepton_dse.compress.codebook:share",

@@ -66,6 +66,8 @@ def _tools() -> list[tuple[str, str | None, str, str]]:
         ("scikit-learn", _package("sklearn"), "lepton demo", "pip install 'lepton_dse[demo]'"),
         ("onnxruntime", _package("onnxruntime"), "a second opinion in the tests", "pip install 'lepton_dse[onnxruntime]'"),
         ("nvrtc", _nvrtc(), "registers and shared memory of CUDA artefacts, with no GPU", "pip install 'lepton_dse[cuda]'"),
+        ("jax", _package("jax"), "XLA artefacts on several devices of this host", "pip install 'lepton_dse[xla]'"),
+        ("libtpu", _package("libtpu"), "the TPU compiler, with no TPU (tpu-compiler, tpu-vmem)", "pip install 'lepton_dse[tpu]'"),
         ("torch", _package("torch"), "fine-tuning and distillation", "pip install 'lepton_dse[torch]'"),
         ("distributed", _package("distributed"), "lepton study --dask", "pip install 'lepton_dse[dask]'"),
         ("psycopg", _package("psycopg"), "lepton study --storage", "pip install 'lepton_dse[database]'"),
@@ -189,11 +191,12 @@ def _inspect_config(path: Path, dims: list[str], *, as_json: bool) -> None:
         found = {"digest": model.digest, "ops": ops, "macs": macs, "params": model.parameters, "unsupported": []}
         print_json({"schema_version": _SCHEMA, "model": model.name, **found, **shape, **more})
         return
-    title = f"{model.name}: {scaled(macs, 'MAC')}, {count(model.parameters)} parameters; batch {batch}, sequence {sequence}"
+    title = f"{model.name}: {scaled(macs, 'MAC')}, {count(model.parameters)} parameters"
     table = plain_table(title, "op", "kind", "times", "MACs", "params")
     for row in rows:
         table.add_row(row.name, row.kind, str(row.times), count(row.macs), count(row.params))
     out().print(table)
+    out().print(f"A pass: {count(batch)} x {count(sequence)} tokens.")
     if model.experts > 1:
         out().print(
             f"A token visits {model.active} of {model.experts} experts and meets {count(model.active_parameters)} parameters."

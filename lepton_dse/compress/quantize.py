@@ -31,6 +31,7 @@ __all__ = [
     "Recipe",
     "activation_formats",
     "activation_histograms",
+    "drowning_sums",
     "make_room_for_biases",
     "noise",
     "quantize",
@@ -169,6 +170,8 @@ def quantize(
         if recipe.method is CalibrationMethod.OUTPUT:
             better = by_output_error(graph, data.x, groups, histograms, {**scales, **found}, symmetric=recipe.symmetric)
             found.update({group: Scale(formats[group], entry) for group, entry in better.items()})
+        for group in drowning_sums(graph, found, groups):
+            del found[group]
         scales.update({name: found[group] for name, group in groups.items() if group in found})
     make_room_for_biases(graph, scales)
     if recipe.rounding != "nearest" or recipe.correct_bias:
@@ -262,6 +265,31 @@ def activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str]) 
         if ends and not asked[group] and found[group].is_integer and found[group].bits < INT8.bits:
             found[group] = INT8
     return found
+
+
+def drowning_sums(graph: Graph, found: Mapping[str, Scale], groups: Mapping[str, str]) -> tuple[str, ...]:
+    """Groups of sums in whose step the whole range of an operand would vanish: they stay real.
+
+    A mask of attention is added as zero or as the least number there is; a scale wide enough for it leaves nothing of the scores.
+
+    Parameters
+    ----------
+    graph : Graph
+    found : mapping of str to Scale
+        By group.
+    groups : mapping of str to str
+        Group of each activation.
+    """
+    drowning: dict[str, None] = {}
+    for op in graph.ops:
+        sum_scale = found.get(groups[op.output])
+        if not isinstance(op.attributes, ops.Add) or sum_scale is None or not sum_scale.format.is_integer:
+            continue
+        for name in op.inputs:
+            scale = found.get(groups[name]) if name in groups else None
+            if scale is not None and scale.params.beta[0] * 2.0**scale.format.bits < sum_scale.params.beta[0]:
+                drowning[groups[op.output]] = None
+    return tuple(drowning)
 
 
 def make_room_for_biases(graph: Graph, scales: dict[str, Scale]) -> None:

@@ -17,6 +17,7 @@ from lepton_dse.ir.serialize import graph_to_files
 from lepton_dse.plan import Plan
 from lepton_dse.reference.vectors import Vectors
 from lepton_dse.schedule.gpu import GpuProgram
+from lepton_dse.schedule.sharded import ShardedProgram
 from lepton_dse.schedule.stalls import StallCase
 from lepton_dse.schedule.stream import StreamSchedule
 
@@ -47,6 +48,8 @@ class EmitRequest:
         Synthesis family of an FPGA target.
     gpu : GpuProgram or None
         The kernels of a plan for a GPU.
+    sharded : ShardedProgram or None
+        What every device of the plan's mesh runs; one device is a mesh too.
     """
 
     plan: Plan
@@ -56,6 +59,7 @@ class EmitRequest:
     stalls: tuple[StallCase, ...] = ()
     fabric: str = ""
     gpu: GpuProgram | None = None
+    sharded: ShardedProgram | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,14 @@ class Emitter:
         Target families that it serves.
     emit : callable
         Pure function from a request to files by name, without the common ones.
+    shards : bool
+        Whether it writes programs of several devices.
     """
 
     name: str
     families: tuple[str, ...]
     emit: Callable[[EmitRequest], Mapping[str, bytes]]
+    shards: bool = False
 
 
 def finish(emitter: Emitter, request: EmitRequest) -> dict[str, bytes]:

@@ -14,7 +14,6 @@ from lepton_dse.flow.model import PlannedModel
 from lepton_dse.ir.graph import Graph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.memory import Block, map_memory, place, stored_bytes
-from lepton_dse.numerics.formats import Precision
 from lepton_dse.parallel.layout import Mesh
 from lepton_dse.plan import Calibration, CostReport, Evidence, OpPlan, Plan
 from lepton_dse.schedule.sharded import Compute, Exchange, Halo, ShardedProgram, sharding_of

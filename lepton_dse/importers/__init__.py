@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from lepton_dse import registry
 from lepton_dse.errors import InvalidModelError
 from lepton_dse.importers.protocol import Importer, ImportOptions, Unsupported, UnsupportedError
+from lepton_dse.importers.transformer import is_config, read_transformer
+from lepton_dse.importers.transformer_graph import block_graph
 from lepton_dse.ir.graph import Graph
 
-__all__ = ["ImportOptions", "Importer", "Unsupported", "UnsupportedError", "load_model"]
+__all__ = ["ImportOptions", "Importer", "Unsupported", "UnsupportedError", "block_graph", "load_model", "read_transformer"]
 
 
 def load_model(
@@ -49,6 +51,9 @@ def load_model(
     path = Path(path)
     if batch is not None and batch < 1:
         raise InvalidModelError(f"a batch of {batch} samples", where=str(path), fix="use at least 1")
+    if is_config(path):
+        what = "a transformer's configuration, which holds shapes and no operations"
+        raise InvalidModelError(what, where=str(path), fix="use lepton inspect or lepton shard; in Python read_transformer")
     importers: list[Importer] = [
         registry.load(registry.Group.IMPORTERS, name) for name in registry.names(registry.Group.IMPORTERS)
     ]

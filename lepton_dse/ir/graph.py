@@ -164,7 +164,7 @@ class Graph:
             # In slabs: a constant that only repeats one value is never written out in full.
             slabs = np.nditer(value, ["external_loop", "buffered", "zerosize_ok"], order="C", buffersize=_SLAB)
             for slab in slabs:
-                hasher.update(np.ascontiguousarray(slab).data)
+                hasher.update(np.ascontiguousarray(slab).view(np.uint8).data)
         return hasher.hexdigest()
 
     def with_batch(self, batch: int) -> Self:
@@ -410,7 +410,7 @@ def _reachable(operations: list[Op], outputs: Sequence[str]) -> list[Op]:
 
 
 def _frozen(value: NDArray[np.generic]) -> NDArray[np.generic]:
-    view = value.view()
+    view = np.asarray(value).view()  # some operations give a NumPy scalar, which has no flags
     view.flags.writeable = False
     return view
 

@@ -46,7 +46,7 @@ def structure(graph: Graph) -> dict[str, Any]:
 def graph_to_files(graph: Graph) -> dict[str, bytes]:
     """The graph's two files by name."""
     document = {**structure(graph), "constants": CONSTANTS_FILE}
-    values = {name: _as_patterns(np.ascontiguousarray(value)) for name, value in sorted(graph.constants.items())}
+    values = {name: _as_patterns(np.asarray(value, order="C")) for name, value in sorted(graph.constants.items())}
     return {
         GRAPH_FILE: (json.dumps(document, indent=1, sort_keys=True) + "\n").encode(),
         CONSTANTS_FILE: save(values),

@@ -7,12 +7,14 @@ sequence, b batch, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
 from lepton_dse.errors import InvalidModelError
 
-__all__ = ["Norm", "Transformer"]
+__all__ = ["Activation", "Norm", "Transformer"]
 
 
 class Norm(StrEnum):
@@ -22,6 +24,17 @@ class Norm(StrEnum):
     """Mean and variance, a scale and a shift."""
     RMS = "rms"
     """Root of the mean square and a scale."""
+
+
+class Activation(StrEnum):
+    """What stands between the two products of the feed-forward part."""
+
+    GELU = "gelu"
+    GELU_TANH = "gelu_tanh"
+    """GELU with a hyperbolic tangent in the place of the error function."""
+    SILU = "silu"
+    """``x`` times its sigmoid."""
+    RELU = "relu"
 
 
 @dataclass(frozen=True)
@@ -55,11 +68,17 @@ class Transformer:
         Whether the head uses the weights of the embedding.
     biases : bool
         Whether products add a bias.
+    qkv_biases : bool
+        Whether products to queries, keys and values add one where the others do not.
     causal : bool
         Whether a token sees those before it alone.
     dropout : bool
         Whether training drops activations.
     norm : Norm
+    post_norm : bool
+        Whether sums are normalised, instead of what goes into each half of a layer; the norm that is then before the first layer
+        is counted behind the last.
+    activation : Activation
     experts, active : int
         Feed-forward parts of a layer, and how many of them a token visits.
 
@@ -89,6 +108,9 @@ class Transformer:
     norm: Norm = Norm.LAYER
     experts: int = 1
     active: int = 1
+    qkv_biases: bool = False
+    post_norm: bool = False
+    activation: Activation = Activation.GELU
 
     def __post_init__(self) -> None:
         least = {"positions": 0, "segments": 0, "patch": 0}
@@ -105,6 +127,12 @@ class Transformer:
             raise InvalidModelError(f"a token visits {self.active} of {self.experts} experts", where=self.name, fix="at most all")
 
     @property
+    def digest(self) -> str:
+        """SHA-256 over the shapes, in hexadecimal; the name does not enter."""
+        shapes = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()
+
+    @property
     def queries(self) -> int:
         """Elements of a token's queries, all heads."""
         return self.heads * self.head_width
@@ -118,7 +146,7 @@ class Transformer:
     def attention_parameters(self) -> int:
         """Of one layer: products to queries, keys, values and back, with their biases."""
         weights = self.hidden * (self.queries + 2 * self.keys) + self.queries * self.hidden
-        return weights + self.biases * (self.queries + 2 * self.keys + self.hidden)
+        return weights + (self.biases or self.qkv_biases) * (self.queries + 2 * self.keys) + self.biases * self.hidden
 
     @property
     def expert_parameters(self) -> int:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError, model_validator
 
 from lepton_dse.errors import InvalidTargetError, LeptonError
-from lepton_dse.files import data_folder, read_text, user_folder
+from lepton_dse.files import data_folder, user_folder
 from lepton_dse.plan import explain_validation
+from lepton_dse.targets.reading import document_of, path_of
 from lepton_dse.targets.schema import Frozen, Quantity, Rate, Source, check_sources
 
 __all__ = ["CLUSTERS", "Cluster", "Network", "Topology", "cluster_names", "load_cluster"]
@@ -123,21 +122,9 @@ def load_cluster(name: str | Path) -> Cluster:
     InvalidTargetError
         If there is no such cluster, or the file does not fit the schema; the message names the field.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        found = _files().get(str(name))
-        if found is None:
-            near = difflib.get_close_matches(str(name), cluster_names(), n=3, cutoff=0.4)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(cluster_names())}"
-            raise InvalidTargetError(f"no cluster called '{name}'", fix=hint)
-        path = found
-    try:
-        document: dict[str, Any] = tomllib.loads(read_text(path, limit_bytes=1 << 20))
-    except (ValueError, RecursionError) as error:
-        raise InvalidTargetError(
-            f"not valid TOML: {error}", where=str(path), fix="see the shipped files under hwmodels/cluster/"
-        ) from error
-    document.setdefault("name", path.stem)
+    known = cluster_names()
+    path = path_of(name, _files(), kind="cluster", known=known, listed=f"known: {', '.join(known)}")
+    document = document_of(path, path.stem)
     try:
         return Cluster.model_validate(document)
     except (ValidationError, LeptonError) as error:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from lepton_dse.errors import InvalidTargetError, LeptonError
-from lepton_dse.files import data_folder, read_text, user_folder
+from lepton_dse.files import data_folder, user_folder
 from lepton_dse.plan import explain_validation
 from lepton_dse.targets.cluster import CLUSTERS
 from lepton_dse.targets.cpu import CpuTarget
 from lepton_dse.targets.fpga import FpgaTarget
 from lepton_dse.targets.gpu import GpuTarget
+from lepton_dse.targets.reading import document_of, path_of
 from lepton_dse.targets.tpu import TpuTarget
 
 __all__ = ["AnyTarget", "Target", "load_target", "target_from_json", "target_names", "target_to_json"]
@@ -52,21 +51,8 @@ def load_target(name: str | Path) -> AnyTarget:
     InvalidTargetError
         If there is no such model, or the file does not fit the schema; the message names the field.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        found = _files().get(str(name))
-        if found is None:
-            near = difflib.get_close_matches(str(name), target_names(), n=3, cutoff=0.4)
-            hint = f"did you mean {' or '.join(near)}?" if near else "'lepton targets' lists them"
-            raise InvalidTargetError(f"no target called '{name}'", fix=hint)
-        path = found
-    try:
-        document: dict[str, Any] = tomllib.loads(read_text(path, limit_bytes=1 << 20))
-    except (ValueError, RecursionError) as error:  # besides TOMLDecodeError: numbers too long, lists too deep
-        raise InvalidTargetError(
-            f"not valid TOML: {error}", where=str(path), fix="see the shipped files under hwmodels/"
-        ) from error
-    document.setdefault("name", _name(path))
+    path = path_of(name, _files(), kind="target", known=target_names(), listed="'lepton targets' lists them")
+    document = document_of(path, _name(path))
     try:
         return _ADAPTER.validate_python(document)
     except (ValidationError, LeptonError) as error:

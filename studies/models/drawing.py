@@ -40,29 +40,48 @@ def closed(out: Writer) -> str:
     return out.text()
 
 
-def lines_svg(title: str, x_title: str, y_title: str, lines: Mapping[str, Sequence[tuple[float, float]]], level: float) -> str:
-    """Lines through points on even axes, named at their ends, over a dashed level.
+def lines_svg(
+    title: str,
+    x_title: str,
+    y_title: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    level: float | None = None,
+    *,
+    logarithmic: tuple[bool, bool] = (False, False),
+    dashed: Mapping[str, str] | None = None,
+) -> str:
+    """Lines through points, named at their ends.
 
     Parameters
     ----------
     title, x_title, y_title : str
     lines : mapping of str to sequence of (float, float)
-    level : float
-        Where the dashed line lies.
+    level : float, optional
+        Where a dashed line lies from side to side.
+    logarithmic : (bool, bool)
+        Either axis; an even one that goes up starts at 0.
+    dashed : mapping of str to str, optional
+        Lines that are dashed, and the ones whose colours they have.
     """
     width, height, left, right, top, bottom = 820, 460, 84, 210, 56, 60
+    dashed = dashed or {}
     every = [point for points in lines.values() for point in points]
-    across = Axis.over([x for x, _ in every], left, width - right, logarithmic=False)
-    up = Axis.over([0.0, level, *(y for _, y in every)], height - bottom, top, logarithmic=False)
+    across = Axis.over([x for x, _ in every], left, width - right, logarithmic=logarithmic[0])
+    ground = ([] if logarithmic[1] else [0.0]) + ([] if level is None else [level])
+    up = Axis.over([*ground, *(y for _, y in every)], height - bottom, top, logarithmic=logarithmic[1])
     out = opened(title, width, height, left)
     grid(out, across, up, (x_title, y_title), [_number] * 2)
-    out.line(f'<path class="even" d="M{left} {up.place(level):.1f} H{width - right}"/>')
+    if level is not None:
+        out.line(f'<path class="even" d="M{left} {up.place(level):.1f} H{width - right}"/>')
     ends: list[float] = []
-    for index, (name, points) in enumerate(sorted(lines.items(), key=lambda entry: entry[1][-1][1])):
-        colour = COLOURS[index % len(COLOURS)]
+    ordered = sorted(lines.items(), key=lambda entry: entry[1][-1][1])
+    drawn = [name for name, _ in ordered if name not in dashed]
+    for name, points in ordered:
+        colour = COLOURS[drawn.index(dashed.get(name, name)) % len(COLOURS)]
         steps = " L".join(f"{across.place(x):.1f} {up.place(y):.1f}" for x, y in points)
         if len(points) > 1:
-            out.line(f'<path d="M{steps}" stroke="{colour}" stroke-width="2" fill="none"/>')
+            broken = ' stroke-dasharray="6 4"' if name in dashed else ""
+            out.line(f'<path d="M{steps}" stroke="{colour}" stroke-width="2" fill="none"{broken}/>')
         for x, y in points:
             out.line(f'<circle cx="{across.place(x):.1f}" cy="{up.place(y):.1f}" r="4" fill="{colour}"/>')
         end = up.place(points[-1][1])

@@ -41,7 +41,8 @@ def test_a_model_is_one_layer_and_both_ends(lepton: Any, config: Any) -> None:
 
 def test_the_table_names_what_a_token_meets(lepton: Any, config: Any) -> None:
     printed = lepton("inspect", config("mistralai/Mixtral-8x7B-v0.1")).out
-    assert "46,702,792,704 parameters; batch 1, sequence 2048" in printed
+    assert "46,702,792,704 parameters" in printed
+    assert "A pass: 1 x 2,048 tokens." in printed
     assert "A token visits 2 of 8 experts and meets 12,879,925,248 parameters." in printed
     assert "Keys and values of one token take 131 kB in bfloat16." in printed
     assert "router" in printed
@@ -51,7 +52,7 @@ def test_what_sees_all_tokens_has_no_cache(lepton: Any, config: Any) -> None:
     path = config("google-bert/bert-base-uncased")
     assert lepton("inspect", path, "--json").document["cache_bytes_per_token"] is None
     printed = lepton("inspect", path).out
-    assert "batch 1, sequence 512" in printed
+    assert "A pass: 1 x 512 tokens." in printed
     assert "Keys and values" not in printed
 
 

@@ -19,9 +19,9 @@ from lepton_dse.compress.walk import Change, Visit, samples_within, walk
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
-from lepton_dse.ir.graph import Graph
+from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.lower import lower_bundle
-from lepton_dse.numerics.formats import Precision
+from lepton_dse.numerics.formats import NumberFormat, Precision
 from lepton_dse.reference import engine
 from lepton_dse.testing.strategies import graphs, precisions
 
@@ -202,3 +202,30 @@ def test_granularities_store_as_many_scales_as_they_say() -> None:
     for granularity, count in ((Granularity.TENSOR, 1), (Granularity.CHANNEL, 12)):
         bundle = ld.quantize(chain(), "int8", data, granularity=granularity)
         assert len(bundle.scales["hidden.w"].params.beta) == count
+
+
+def attention(least: float) -> Graph:
+    """Scores, a mask of zeros and one great negative number added to them, and the shares that each has."""
+    generator = np.random.default_rng(0)
+    builder = GraphBuilder("attention")
+    x = builder.input("x", (1, 4, 8))
+    weights = builder.constant("w", generator.normal(size=(8, 4)).astype(np.float32))
+    scores = builder.add(ops.MatMul(), [x, weights], output="scores")
+    kept = builder.constant("kept", np.array([[[1, 1, 1, 0]]], np.int32))
+    kept = builder.add(ops.Cast(NumberFormat.parse("float32")), [kept], output="kept.real")
+    line = [builder.constant(name, np.full(1, value, np.float32)) for name, value in (("slope", -least), ("start", least))]
+    mask = builder.add(ops.Affine(), [kept, *line], output="mask")
+    masked = builder.add(ops.Add(), [scores, mask], output="masked")
+    return builder.build([builder.add(ops.Softmax((2,)), [masked], output="shares")])
+
+
+@pytest.mark.parametrize(("least", "real"), [(float(np.finfo(np.float32).min), True), (-1e4, True), (-8.0, False)])
+def test_a_sum_that_would_drown_an_operand_stays_real(least: float, real: bool) -> None:
+    graph = attention(least)
+    x = np.random.default_rng(1).normal(size=(64, 4, 8)).astype(np.float32)
+    bundle, _ = quantize(graph, Recipe(Precision.parse("int8")), Dataset(x))
+    assert ("masked" not in bundle.scales) == real
+    lowered, one = lower_bundle(bundle), x[:1]
+    found, expected = outputs(lowered, one), outputs(graph, one)
+    assert np.abs(found - expected).max() < 0.06
+    assert np.all(found[..., 3] < 0.01) or not real

@@ -53,7 +53,7 @@ def test_the_report_adds_up(planned: PlannedModel) -> None:
     assert predicted.search is not None
     assert predicted.search.optimal
     weights = sum(tensor.nbytes for tensor in planned.lowered.constants.values())
-    assert 0 < predicted.peak_bytes
+    assert predicted.peak_bytes > 0
     assert predicted.feasible
     alone = ld.shard(planned.bundle, "google-v5e-pod", "x=1", batch=4)
     assert alone.predicted.peak_bytes >= weights

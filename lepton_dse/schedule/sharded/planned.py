@@ -5,7 +5,7 @@ from __future__ import annotations
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.parallel.layout import Layout, Mesh, replicated
-from lepton_dse.plan import Shared, Sharding
+from lepton_dse.plan import Sharding, Shared
 from lepton_dse.schedule.sharded.build import OpStrategy, Strategies, sharded_program
 from lepton_dse.schedule.sharded.program import ShardedProgram
 

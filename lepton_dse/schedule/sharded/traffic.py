@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lepton_dse.ir.tensors import Tensor
+from lepton_dse.memory import stored_bytes
+from lepton_dse.numerics.formats import NumberFormat
 from lepton_dse.parallel.collectives import Collective
 from lepton_dse.parallel.layout import Mesh
 from lepton_dse.schedule.sharded.program import Exchange, Halo, ShardedProgram
 
-__all__ = ["Sent", "neighbours", "predicted_collectives", "stored_bytes"]
+__all__ = ["Sent", "neighbours", "predicted_collectives"]
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,14 @@ class Sent:
     message_bytes : int
         S as in :mod:`lepton_dse.parallel.collectives`: the gathered result, the whole input of a reduce-scatter, what a device
         sends and keeps in an all-to-all, what it adds in an all-reduce, what one sends to its neighbour.
-    element_bytes : int
-        Of one element.
-    real : bool
-        Whether elements are floats.
+    form : NumberFormat
+        Of its elements.
     """
 
     kind: Collective
     groups: tuple[tuple[int, ...], ...]
     message_bytes: int
-    element_bytes: int
-    real: bool
+    form: NumberFormat
 
 
 def predicted_collectives(program: ShardedProgram) -> tuple[Sent, ...]:
@@ -45,13 +44,8 @@ def predicted_collectives(program: ShardedProgram) -> tuple[Sent, ...]:
 
 def neighbours(mesh: Mesh, axis: str, *, forward: bool) -> tuple[tuple[int, int], ...]:
     """Sender and receiver along an axis: to the device behind, or to the one before."""
-    pairs = [pair for group in mesh.groups((axis,)) for pair in zip(group, group[1:], strict=False)]
+    pairs = [pair for group in mesh.groups((axis,)) for pair in itertools.pairwise(group)]
     return tuple(sorted(pairs if forward else [(receiver, sender) for sender, receiver in pairs]))
-
-
-def stored_bytes(tensor: Tensor) -> int:
-    """Bytes of a tensor whose elements are stored whole bytes apart, as processors hold them."""
-    return tensor.elements * tensor.format.numpy.itemsize
 
 
 def _sent(program: ShardedProgram) -> Iterator[Sent]:
@@ -61,15 +55,11 @@ def _sent(program: ShardedProgram) -> Iterator[Sent]:
             gathers = step.kind is Collective.ALL_GATHER
             source = program.shards[step.source].tensor
             whole = stored_bytes(source) * (mesh.size(step.axes) if gathers else 1)
-            yield Sent(step.kind, mesh.groups(step.axes), whole, *_element(source))
+            yield Sent(step.kind, mesh.groups(step.axes), whole, source.format)
         if isinstance(step, Halo) and mesh.size((step.axis,)) > 1:
             source = program.shards[step.source].tensor
             row = stored_bytes(source) // source.shape[step.dimension]
             for rows, forward in ((step.before, True), (step.after, False)):
                 if rows:
                     pairs = neighbours(mesh, step.axis, forward=forward)
-                    yield Sent(Collective.POINT_TO_POINT, pairs, rows * row, *_element(source))
-
-
-def _element(tensor: Tensor) -> tuple[int, bool]:
-    return tensor.format.numpy.itemsize, tensor.format.is_float
+                    yield Sent(Collective.POINT_TO_POINT, pairs, rows * row, source.format)

@@ -99,7 +99,9 @@ def block_of(model: Transformer, strategy: Strategy, software: Software, sequenc
         *core_back,
         *_attention_before_backward(model, strategy, sizes),
     )
-    dense = model.attention_parameters / strategy.tensor + 2 * model.norm_parameters + model.router_parameters
+    spare = sizes.keys - model.keys / strategy.tensor  # of heads that do not reach for every device
+    dense = model.attention_parameters / strategy.tensor + 2 * spare * model.hidden
+    dense += 2 * model.norm_parameters + model.router_parameters
     experts = model.experts * model.expert_parameters / (strategy.tensor * strategy.expert)
     if model.experts == 1:
         dense, experts = dense + experts, 0.0
@@ -253,7 +255,7 @@ def _attention_before_backward(model: Transformer, strategy: Strategy, sizes: _S
     return (
         *scattered,
         *rotated,
-        *_product_backward("queries, keys, values", sizes.tokens, columns, sizes.hidden, bias=model.biases),
+        *_product_backward("queries, keys, values", sizes.tokens, columns, sizes.hidden, bias=model.biases or model.qkv_biases),
         *_reduce("reduce before attention, backward", strategy, sizes),
         _pass("norm before attention, backward", 3, sizes.shared, sizes.hidden),
     )

@@ -91,7 +91,8 @@ def _priced(graph: Graph, op: Op, mesh: Mesh, strategy: OpStrategy, layouts: OpL
     """The price of the very steps that the operation becomes, by itself."""
     names = dict.fromkeys((*op.inputs, op.output))
     moving = [name for name in dict.fromkeys(op.inputs) if name not in graph.constants]
-    constants = {name: graph.constants[name] for name in op.inputs if name in graph.constants}
+    moving = moving or list(dict.fromkeys(op.inputs))  # of constants alone: a graph needs an input
+    constants = {name: graph.constants[name] for name in op.inputs if name not in moving}
     alone = Graph(graph.name, [graph.tensors[name] for name in names], [op], moving, [op.output], constants)
     arriving = {name: layouts.inputs[op.inputs.index(name)] for name in moving}
     program = sharded_program(alone, mesh, Strategies(arriving, {op.name: strategy}))

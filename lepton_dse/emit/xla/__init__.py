@@ -1,0 +1,7 @@
+"""XLA programs: StableHLO text that every device of a mesh runs, and the same as JAX source."""
+
+from __future__ import annotations
+
+from lepton_dse.emit.xla.module import Argument, Result, arguments, module_text, results
+
+__all__ = ["Argument", "Result", "arguments", "module_text", "results"]

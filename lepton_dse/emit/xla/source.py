@@ -1,0 +1,201 @@
+"""A sharded program as JAX source: a call an operation, ``lax`` collectives between them, under ``jax.shard_map``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lepton_dse.emit.writer import Writer, comment
+from lepton_dse.emit.xla.module import arguments, results
+from lepton_dse.ir import ops
+from lepton_dse.ir.ops import Op
+from lepton_dse.ir.tensors import Tensor
+from lepton_dse.numerics.quantize import QuantParams, integer_bounds
+from lepton_dse.parallel.collectives import Collective
+from lepton_dse.parallel.layout import Mesh
+from lepton_dse.schedule.sharded import Compute, Cut, Exchange, Halo, ShardedProgram, Step
+
+__all__ = ["source_text"]
+
+_CALLS: dict[type, str] = {
+    ops.Conv: "conv",
+    ops.MatMul: "matmul",
+    ops.Affine: "affine",
+    ops.Add: "add",
+    ops.Binary: "binary",
+    ops.Compare: "compare",
+    ops.Where: "where",
+    ops.Unary: "unary",
+    ops.Gelu: "gelu",
+    ops.Cast: "cast",
+    ops.Clip: "clip",
+    ops.LeakyRelu: "leaky_relu",
+    ops.Sigmoid: "sigmoid",
+    ops.Tanh: "tanh",
+    ops.Softmax: "softmax",
+    ops.LayerNorm: "layer_norm",
+    ops.Reduce: "reduce",
+    ops.ArgMax: "argmax",
+    ops.MaxPool: "max_pool",
+    ops.AveragePool: "average_pool",
+    ops.LocalResponseNorm: "local_response_norm",
+    ops.Pad: "pad",
+    ops.Concat: "concat",
+    ops.Reshape: "reshape",
+    ops.Transpose: "transpose",
+    ops.Expand: "expand",
+    ops.Slice: "take",
+    ops.Gather: "gather",
+    ops.Quantize: "quantize",
+    ops.Dequantize: "dequantize",
+    ops.Requantize: "requantize",
+    ops.AddRequantize: "add_requantize",
+    ops.SumPool: "sum_pool",
+    ops.Lookup: "lookup",
+}
+_LISTED = 8  # scales up to here stand in the call, more of them line by line above it
+_COLUMNS = 8
+
+
+def source_text(program: ShardedProgram) -> str:
+    """The source of ``model.py``."""
+    taken, given = arguments(program), results(program)
+    names = {entry.shard: f"p{position}" for position, entry in enumerate(taken)}
+    out = Writer()
+    out.lines(_HEAD)
+    for title, entries in (("IN", taken), ("OUT", given)):
+        out.line()
+        with out.block(f"{title} = [", "]"):
+            for entry in entries:
+                out.line(f"{_spec(entry.cuts)},  # {comment(entry.source)}")
+    out.line()
+    out.line()
+    with out.block(f"def local({', '.join(names.values())}):", ""):
+        out.line('"""What each device runs on its own part."""')
+        for step in program.steps:
+            _step(out, program, step, names)
+        out.line(f"return [{', '.join(names[entry.shard] for entry in given)}]")
+    out.line()
+    out.line("def sharded(mesh):")
+    out.line('    """The function of whole arrays."""')
+    out.line("    return jax.shard_map(local, mesh=mesh, in_specs=tuple(IN), out_specs=OUT, check_vma=False)")
+    return out.text()
+
+
+_HEAD = (
+    '"""The program of this folder as JAX source: jax.jit(sharded(mesh)) takes the arguments of arguments.json."""',
+    "",
+    "import jax",
+    "import numpy as np",
+    "from jax import lax",
+    "from jax.sharding import PartitionSpec as P",
+    "",
+    "import operations as op",
+)
+
+
+def _spec(cuts: Sequence[Sequence[str]]) -> str:
+    return f"P({', '.join(_axes(axes) if axes else 'None' for axes in cuts)})"
+
+
+def _axes(axes: Sequence[str]) -> str:
+    listed = ", ".join(f'"{axis}"' for axis in axes)
+    return f"({listed},)" if len(axes) == 1 else f"({listed})"
+
+
+def _step(out: Writer, program: ShardedProgram, step: Step, names: dict[str, str]) -> None:
+    name = step.op.output if isinstance(step, Compute) else step.result
+    tensor = program.shards[name].tensor
+    if isinstance(step, Compute):
+        out.line(f"# {step.op.kind} {comment(step.op.name)}")
+        tensors = [program.shards[entry].tensor for entry in step.op.inputs]
+        text = _call(out, step.op, [names[entry] for entry in step.op.inputs], tensors, tensor)
+    else:
+        stored = program.shards[step.source].tensor.format.numpy
+        again = "" if stored == tensor.format.numpy else f'.astype("{tensor.format.numpy.name}")'
+        text = f"{_exchanged(step, names[step.source], program.mesh)}{again}"
+    names[name] = f"v{len(names)}"
+    out.line(f"{names[name]} = {text}")
+
+
+def _exchanged(step: Exchange | Cut | Halo, x: str, mesh: Mesh) -> str:
+    if isinstance(step, Halo):
+        fields = f"dimension={step.dimension}, before={step.before}, after={step.after}, fill={_literal(step.fill)}"
+        return f'op.border({x}, "{step.axis}", devices={mesh.sizes[step.axis]}, {fields})'
+    if mesh.size(step.axes) == 1:
+        return x
+    axes = _axes(step.axes)
+    if isinstance(step, Cut):
+        return f"op.own_part({x}, {axes}, dimension={step.dimension}, count={mesh.size(step.axes)})"
+    match step.kind:
+        case Collective.ALL_REDUCE:
+            return f"lax.psum({x}, {axes})"
+        case Collective.REDUCE_SCATTER:
+            return f"lax.psum_scatter({x}, {axes}, scatter_dimension={step.dimension}, tiled=True)"
+        case Collective.ALL_GATHER:
+            return f"lax.all_gather({x}, {axes}, axis={step.dimension}, tiled=True)"
+        case _:
+            return f"lax.all_to_all({x}, {axes}, split_axis={step.dimension}, concat_axis={step.joined}, tiled=True)"
+
+
+def _call(out: Writer, op: Op, operands: Sequence[str], tensors: Sequence[Tensor], output: Tensor) -> str:
+    fields = _fields(out, op.attributes, tensors, output)
+    if not isinstance(op.attributes, ops.Compare):
+        fields = {**fields, "to": f'"{output.format.numpy.name}"'}
+    given = ", ".join([*operands, *(f"{name}={value}" for name, value in fields.items())])
+    return f"op.{_CALLS[type(op.attributes)]}({given})"
+
+
+def _fields(out: Writer, attributes: ops.Attributes, tensors: Sequence[Tensor], output: Tensor) -> Mapping[str, str]:
+    """Keyword arguments of a call."""
+    fields = {field.name: getattr(attributes, field.name) for field in dataclasses.fields(attributes)}
+    match attributes:
+        case ops.Cast():
+            return {}
+        case ops.Quantize():
+            low, high = (None, None) if output.format.is_float else integer_bounds(output.format)
+            scale = _scale(out, output.quant, output.shape)
+            return {"scale": scale, "zero": str(_zero(output.quant)), "low": str(low), "high": str(high)}
+        case ops.Dequantize():
+            return {"scale": _scale(out, tensors[0].quant, tensors[0].shape), "zero": str(_zero(tensors[0].quant))}
+        case ops.Clip() if not tensors[0].format.is_float:
+            fields = {name: int(value) if abs(value) != float("inf") else value for name, value in fields.items()}
+        case ops.AveragePool(window):
+            fields["overhang"] = attributes.overhang or (0,) * len(window.kernel)
+    window = fields.pop("window", None)
+    if window is not None:
+        pads = tuple(zip(window.pads_begin, window.pads_end, strict=True))
+        kernel = {} if isinstance(attributes, ops.Conv) else {"kernel": window.kernel}
+        fields = {**kernel, "strides": window.strides, "dilations": window.dilations, "pads": pads, **fields}
+    return {name: _literal(value) for name, value in fields.items()}
+
+
+def _zero(quant: QuantParams | None) -> int:
+    assert quant is not None  # the module's text was written before, and refuses it
+    return quant.zero
+
+
+def _scale(out: Writer, quant: QuantParams | None, shape: tuple[int, ...]) -> str:
+    assert quant is not None
+    value = quant.scale(shape)
+    numbers = [repr(float(entry)) for entry in value.reshape(-1)]
+    dims = "" if value.ndim == 0 else f".reshape({value.shape})"
+    if len(numbers) <= _LISTED:
+        return f"np.array([{', '.join(numbers)}], np.float32){dims}"
+    with out.block("scale = np.array([", f"], np.float32){dims}"):
+        for start in range(0, len(numbers), _COLUMNS):
+            out.line(f"{', '.join(numbers[start : start + _COLUMNS])},")
+    return "scale"
+
+
+def _literal(value: Any) -> str:
+    if hasattr(value, "value"):
+        return f'"{value.value}"'
+    if isinstance(value, float) and not np.isfinite(value):
+        return f'float("{value}")'
+    if isinstance(value, tuple):
+        return f"({', '.join(_literal(entry) for entry in value)}{',' if len(value) == 1 else ''})"
+    return repr(value)
