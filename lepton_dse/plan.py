@@ -355,6 +355,8 @@ class Sharding(_Frozen):
     """How the graph's inputs arrive."""
     ops: dict[str, Shared]
     """By operation of the lowered graph."""
+    stages: tuple[str, ...] = ()
+    """Operations with which the stages of a pipeline after the first begin; each stage has a mesh of its own."""
 
 
 class Plan(_Frozen):

@@ -226,7 +226,7 @@ def explain(
 def emit(
     plan: PlanFile,
     output: Annotated[Path, typer.Option("-o", help="The artefact's folder.", show_default=False)],
-    kind: Annotated[str | None, typer.Option("--as", help="verilog, cpp, cuda, xla or onnx; the family's own by default.")] = None,
+    kind: Annotated[str | None, typer.Option("--as", help="verilog, cpp, cuda, xla, onnx; the family's own by default.")] = None,
 ) -> None:
     """Write a plan as code with test vectors."""
     from lepton_dse.cli import artefacts
@@ -265,6 +265,7 @@ def shard(
     model: Annotated[Path, typer.Argument(help="A model file, or a transformer's config.json.", show_default=False)],
     cluster: Annotated[str, typer.Option(help="A cluster's name or .toml file.", show_default=False)],
     mesh: Annotated[str | None, typer.Option(help="Of a model file: axes and their devices, such as x=2,y=4.")] = None,
+    stages: Annotated[int, typer.Option(help="Of a model file: stages of a pipeline, each on a mesh of its own.")] = 1,
     output: Annotated[Path | None, typer.Option("-o", help="Of a model file: the plan to write.")] = None,
     data: Annotated[Path | None, typer.Option(help="Of a model file: samples 'x' as .npz, to calibrate integers.")] = None,
     devices: Annotated[int | None, typer.Option(help="Of a config.json: how many; a node by default.")] = None,
@@ -281,7 +282,7 @@ def shard(
     """Share a model over many devices: a graph over a mesh, a transformer's training or serving over a cluster."""
     from lepton_dse.cli import sharding
 
-    limits = (sequence, answer, ttft, tpot, launch)
+    limits = (sequence, answer, ttft, tpot, launch, stages)
     request = sharding.ShardArguments(model, dims or [], cluster, mesh, devices, batch, format, data, output, *limits)
     _finish(sharding.share(request, as_json=json))
 

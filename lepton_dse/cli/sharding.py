@@ -50,6 +50,7 @@ class ShardArguments:
     ttft_s: float | None
     tpot_s: float | None
     launch: Path | None
+    stages: int
 
 
 def share(request: ShardArguments, *, as_json: bool) -> bool:
@@ -86,7 +87,7 @@ def _graph(cluster: Cluster, request: ShardArguments, *, as_json: bool) -> bool:
     graph = open_model(request.model, request.dims)
     batch, form = 1 if request.batch is None else request.batch, request.format or "float32"
     with progress() as step:
-        planned = shard(graph, cluster, request.mesh, batch=batch, format=form, data=data, progress=step)
+        planned = shard(graph, cluster, request.mesh, batch=batch, format=form, data=data, stages=request.stages, progress=step)
     if request.output is not None:
         planned.save(request.output)
     if as_json:

@@ -17,7 +17,7 @@ from lepton_dse.ir.serialize import graph_to_files
 from lepton_dse.plan import Plan
 from lepton_dse.reference.vectors import Vectors
 from lepton_dse.schedule.gpu import GpuProgram
-from lepton_dse.schedule.sharded import ShardedProgram
+from lepton_dse.schedule.sharded import ShardedProgram, StagedProgram
 from lepton_dse.schedule.stalls import StallCase
 from lepton_dse.schedule.stream import StreamSchedule
 
@@ -50,6 +50,8 @@ class EmitRequest:
         The kernels of a plan for a GPU.
     sharded : ShardedProgram or None
         What every device of the plan's mesh runs; one device is a mesh too.
+    staged : StagedProgram or None
+        The stages of a pipeline, in place of `sharded`.
     """
 
     plan: Plan
@@ -60,6 +62,7 @@ class EmitRequest:
     fabric: str = ""
     gpu: GpuProgram | None = None
     sharded: ShardedProgram | None = None
+    staged: StagedProgram | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.gpu import planned_program
 from lepton_dse.schedule.layers import Chain, stream_chain
-from lepton_dse.schedule.sharded import planned_sharding, unshared_program
+from lepton_dse.schedule.sharded import planned_sharding, planned_stages, unshared_program
 from lepton_dse.schedule.stream import foldings_of, stream_schedule
 from lepton_dse.sim.gpu.machine import limits_of
 from lepton_dse.sim.stream import stall_case
@@ -128,6 +128,10 @@ def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
     x = data.x if data is not None else _samples(planned.bundle.samples, graph)
     sharding = planned.plan.sharding
     if not isinstance(target, FpgaTarget):
+        if sharding is not None and sharding.stages:
+            staged = planned_stages(graph, sharding)
+            passed = tuple(dict.fromkeys(transfer.tensor for transfer in staged.transfers))
+            return EmitRequest(planned.plan, graph, make_vectors(graph, x, passed), staged=staged)
         sharded = unshared_program(graph) if sharding is None else planned_sharding(graph, sharding)
         kernels = None
         if isinstance(target, GpuTarget) and sharding is None:

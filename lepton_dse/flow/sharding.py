@@ -16,8 +16,8 @@ from lepton_dse.lower import lower_bundle
 from lepton_dse.memory import Block, map_memory, place, stored_bytes
 from lepton_dse.parallel.layout import Mesh
 from lepton_dse.plan import Calibration, CostReport, Evidence, OpPlan, Plan
-from lepton_dse.schedule.sharded import Compute, Exchange, Halo, ShardedProgram, sharding_of
-from lepton_dse.search.sharded import ShardedPlan, StepPrices, plan_sharding, prices_of
+from lepton_dse.schedule.sharded import Compute, Exchange, Halo, ShardedProgram, StagedProgram, sharding_of, staged_program
+from lepton_dse.search.sharded import ShardedPlan, StepPrices, plan_sharding, plan_stages, prices_of, send_seconds
 from lepton_dse.sim.mixed import formats_of
 from lepton_dse.targets import Cluster, load_cluster
 
@@ -32,6 +32,7 @@ def shard(
     batch: int = 1,
     format: str = "float32",
     data: Dataset | None = None,
+    stages: int = 1,
     seed: int = 0,
     time_limit_s: float = 120.0,
     progress: Callable[[str], None] = lambda text: None,
@@ -53,6 +54,8 @@ def shard(
         Default formats, for example ``float32``, ``bfloat16`` or ``int8``; of a graph.
     data : Dataset, optional
         Calibration samples; seeded noise where there are none, and the plan says so.
+    stages : int
+        Of a pipeline, each on a mesh of its own.
     seed : int
         Of the noise.
     time_limit_s : float
@@ -89,6 +92,8 @@ def shard(
     prices = prices_of(hardware)
     progress(f"choosing strategies on a mesh of {axes.devices} devices")
     found = plan_sharding(lowered, axes, prices, time_limit_s=time_limit_s)
+    begins, slowest = plan_stages(found.program, stages, prices)
+    staged = staged_program(lowered, axes, found.strategies, begins)
     formats = formats_of(bundle, precision)
     decided = Plan(
         model=bundle.graph.name,
@@ -101,13 +106,13 @@ def shard(
         objective="latency",
         ops=tuple(OpPlan(op=op.name, precision=str(formats[op.name])) for op in bundle.graph.ops),
         memory=map_memory(lowered, bytes_of=stored_bytes),
-        sharding=sharding_of(found.strategies, axes, hardware.name, batch),
-        predicted=_report(found, prices, batch),
+        sharding=sharding_of(found.strategies, axes, hardware.name, batch, begins),
+        predicted=_report(found, staged, slowest, prices, batch),
     )
     return PlannedModel(decided, bundle, prices.device)
 
 
-def _report(found: ShardedPlan, prices: StepPrices, batch: int) -> CostReport:
+def _report(found: ShardedPlan, staged: StagedProgram, slowest: float, prices: StepPrices, batch: int) -> CostReport:
     program = found.program
     kernels = links = 0.0
     sent = 0
@@ -119,15 +124,18 @@ def _report(found: ShardedPlan, prices: StepPrices, batch: int) -> CostReport:
             links += seconds
         if isinstance(step, Exchange | Halo):
             sent += stored_bytes(program.shards[step.source].tensor)
+    sends = send_seconds(staged.graph, program, prices)
+    passed = sum(sends[position] for position, op in enumerate(staged.graph.ops) if op.name in staged.begins)
+    sent += staged.mesh.devices * sum(transfer.device_bytes for transfer in staged.transfers)
     return CostReport(
         target=prices.device.name,
         feasible=not found.violations,
-        latency_s=found.seconds,
-        throughput_per_s=batch / found.seconds if found.seconds else 0.0,
+        latency_s=found.seconds + passed,
+        throughput_per_s=batch / slowest if slowest else 0.0,
         energy_j=None,
         peak_bytes=found.weight_bytes + _arena(program),
         traffic_bytes={"exchanged": float(sent)},
-        resources={"devices": float(program.mesh.devices), "kernels_s": kernels, "exchanges_s": links},
+        resources={"devices": float(staged.devices), "kernels_s": kernels, "exchanges_s": links + passed},
         bound_by="kernels" if kernels >= links else "exchanges",
         evidence=Evidence.UNCHECKED,
         violations=found.violations,

@@ -18,7 +18,7 @@ from lepton_dse.emit.xla.source import source_text
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.reference.engine import as_fed
-from lepton_dse.schedule.sharded import ShardedProgram
+from lepton_dse.schedule.sharded import ShardedProgram, StagedProgram
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 
 __all__ = [
@@ -26,9 +26,11 @@ __all__ = [
     "EMITTER",
     "MODEL_FILE",
     "RUN_FILE",
+    "STAGES_SCRIPT",
     "described",
     "expected_file",
     "program_files",
+    "stage_folder",
 ]
 
 MODEL_FILE = "model.mlir"
@@ -36,6 +38,8 @@ SOURCE_FILE = "model.py"
 ARGUMENTS_FILE = "arguments.json"
 WEIGHTS_FILE = "weights.safetensors"
 RUN_FILE = "run.py"
+STAGES_FILE = "stages.json"
+STAGES_SCRIPT = "run_stages.py"
 _FOREIGN = 2  # what NumPy calls the types that other packages register with it
 _TEMPLATES = ("run.py", "export.py", "operations.py")
 
@@ -53,6 +57,8 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     LeptonError
         If the request has no sharded program, it is one of another graph, or a format has no form in StableHLO.
     """
+    if request.staged is not None:
+        return _staged_files(request, request.staged)
     program = request.sharded
     if program is None:
         raise LeptonError("no program of a mesh was planned", where=request.plan.model, fix="plan again")
@@ -63,6 +69,34 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     files = program_files(program, samples, request.vectors.tensors)
     files["README.md"] = _readme(request, program).encode()
     return files
+
+
+def _staged_files(request: EmitRequest, staged: StagedProgram) -> dict[str, bytes]:
+    """A folder a stage, each an artefact of its own, and the script that joins them."""
+    graph, source = staged.graph, staged.graph.inputs[0]
+    values = {source: np.asarray(as_fed(request.vectors.x, graph.tensors[source])), **request.vectors.tensors}
+    files: dict[str, bytes] = {}
+    for number, program in enumerate(staged.stages):
+        given = {name: values[name] for name in program.graph.inputs}
+        made = {name: values[name] for name in program.graph.outputs}
+        own = program_files(program, given, made)
+        own["README.md"] = _readme(request, program, f", stage {number + 1} of {len(staged.stages)}").encode()
+        files |= {f"{stage_folder(number)}/{name}": data for name, data in own.items()}
+    document = {
+        "schema_version": 1,
+        "stages": [stage_folder(number) for number in range(len(staged.stages))],
+        "inputs": list(graph.inputs),
+        "outputs": list(graph.outputs),
+        "transfers": [[entry.tensor, entry.source, entry.sink, entry.device_bytes] for entry in staged.transfers],
+    }
+    files[STAGES_FILE] = (json.dumps(document, indent=1) + "\n").encode()
+    files[STAGES_SCRIPT] = (package_files("lepton_dse.emit.xla") / "templates" / STAGES_SCRIPT).read_bytes()
+    return files
+
+
+def stage_folder(number: int) -> str:
+    """Name of the folder of a stage."""
+    return f"stage_{number}"
 
 
 # Behind the families' own emitters: what a family emits by default is settled by the position of its name here.
@@ -148,10 +182,10 @@ def _bytes(value: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
     return np.ascontiguousarray(value, dtype.newbyteorder("<")).tobytes()
 
 
-def _readme(request: EmitRequest, program: ShardedProgram) -> str:
+def _readme(request: EmitRequest, program: ShardedProgram, stage: str = "") -> str:
     plan, mesh = request.plan, program.mesh
     out = Writer()
-    out.line(f"# {_cell(plan.model)} for {plan.target}, {plan.precision}, on {mesh.devices} devices ({mesh})")
+    out.line(f"# {_cell(plan.model)} for {plan.target}, {plan.precision}, on {mesh.devices} devices ({mesh}){stage}")
     out.line()
     out.lines(_FILES)
     out.line()

@@ -1,8 +1,9 @@
 """A graph on a mesh of devices: the steps that every device runs, exchanges among them."""
 
 from lepton_dse.schedule.sharded.build import OpStrategy, Strategies, sharded_program
-from lepton_dse.schedule.sharded.planned import planned_sharding, sharding_of, unshared_program
+from lepton_dse.schedule.sharded.planned import planned_sharding, planned_stages, sharding_of, unshared_program
 from lepton_dse.schedule.sharded.program import Compute, Cut, Exchange, Halo, Shard, ShardedProgram, Step
+from lepton_dse.schedule.sharded.stages import StagedProgram, Transfer, staged_program
 
 __all__ = [
     "Compute",
@@ -12,10 +13,14 @@ __all__ = [
     "OpStrategy",
     "Shard",
     "ShardedProgram",
+    "StagedProgram",
     "Step",
     "Strategies",
+    "Transfer",
     "planned_sharding",
+    "planned_stages",
     "sharded_program",
     "sharding_of",
+    "staged_program",
     "unshared_program",
 ]

@@ -221,3 +221,14 @@ def _off(value: Array, bound: NDArray[np.float64] | float, generator: np.random.
     with np.errstate(over="ignore"):  # the least number there is, as a mask has it, may become infinite
         moved: Array = (value.astype(np.float64) + direction * bound).astype(value.dtype)
     return moved
+
+
+def beyond(expected: NDArray[Any], observed: NDArray[Any], bound: float) -> NDArray[np.bool_]:
+    """Which values are further from what was expected than a bound; NaN and infinities equal themselves."""
+    if not bound:
+        found: NDArray[np.bool_] = (expected != observed) & ~((expected != expected) & (observed != observed))
+        return found
+    wide, seen = expected.astype(np.float64), observed.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # equal infinities have no difference
+        within: NDArray[np.bool_] = (wide == seen) | (np.isnan(wide) & np.isnan(seen)) | (np.abs(wide - seen) <= bound)
+    return ~within

@@ -22,12 +22,13 @@ from lepton_dse.emit.xla.emitter import ARGUMENTS_FILE, MODEL_FILE, described, e
 from lepton_dse.emit.xla.module import Result, arguments, interpreted_text, recorded_text, steps_of
 from lepton_dse.errors import LeptonError
 from lepton_dse.plan import Check, CheckStatus
-from lepton_dse.schedule.sharded import ShardedProgram, planned_sharding, unshared_program
+from lepton_dse.schedule.sharded import ShardedProgram, planned_sharding, planned_stages, unshared_program
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, compare, unavailable
 from lepton_dse.verify.xla.hlo import collectives, compiled_form, difference
 from lepton_dse.verify.xla.process import Observation, call, observe
-from lepton_dse.verify.xla.steps import allowed, judge, result_of
+from lepton_dse.verify.xla.stages import staged_checks
+from lepton_dse.verify.xla.steps import allowed, beyond, judge, result_of
 from lepton_dse.verify.xla.work import argument_bytes, compiled_macs, predicted_macs
 
 __all__ = ["VERIFIER"]
@@ -61,8 +62,14 @@ def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
         reason = "jax is not installed: pip install 'lepton_dse[xla]'"
         return [unavailable(name, 0, reason) for name in _CHECKS]
     with tempfile.TemporaryDirectory(prefix="lepton-xla-") as scratch:
-        verification = _Verification(artefact.folder, program, Path(scratch), options)
-        return list(verification.checks())
+        if sharding is not None and sharding.stages:
+            staged = planned_stages(artefact.graph, sharding)
+            return list(staged_checks(artefact, staged, program, Path(scratch), options, _checks))
+        return list(_checks(artefact.folder, program, Path(scratch), options))
+
+
+def _checks(folder: Path, program: ShardedProgram, scratch: Path, options: VerifyOptions) -> Iterator[Check]:
+    yield from _Verification(folder, program, scratch, options).checks()
 
 
 VERIFIER = Verifier("xla", run)
@@ -118,12 +125,12 @@ class _Verification:
                 return compare(
                     name, 0, expected.size, reason=f"{observed.size} values of output {output}, expected {expected.size}"
                 )
-            beyond = _beyond(expected, observed[: expected.size], self.bounds[output])
-            if beyond.any() and not wrong:
-                place = int(np.flatnonzero(beyond)[0])
+            far = beyond(expected, observed[: expected.size], self.bounds[output])
+            if far.any() and not wrong:
+                place = int(np.flatnonzero(far)[0])
                 reason = f"output '{output}' element {place} is {observed[place]}, expected {expected[place]}"
                 reason += f" within {self.bounds[output]:.3g}" if self.bounds[output] else ""
-            wrong += int(np.count_nonzero(beyond))
+            wrong += int(np.count_nonzero(far))
         return compare(name, 0, wrong, reason=reason)
 
     # --- the steps ---------------------------------------------------------------------------------------------------
@@ -218,16 +225,6 @@ class _Verification:
         text.write_text(interpreted_text(self.program))
         found = observe(self.folder, self.scratch / "interpreted", "--interpret", "--model", str(text))
         return self._outputs("interpreter_outputs_equal", found)
-
-
-def _beyond(expected: NDArray[Any], observed: NDArray[Any], bound: float) -> NDArray[np.bool_]:
-    if not bound:
-        found: NDArray[np.bool_] = (expected != observed) & ~((expected != expected) & (observed != observed))
-        return found
-    wide, seen = expected.astype(np.float64), observed.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # equal infinities have no difference
-        within: NDArray[np.bool_] = (wide == seen) | (np.isnan(wide) & np.isnan(seen)) | (np.abs(wide - seen) <= bound)
-    return ~within
 
 
 def _lines(text: str) -> list[str]:

@@ -50,7 +50,9 @@ def _macs(program: ShardedProgram, step: Compute) -> int:
         case ops.Conv(window, _, pad_value):
             if scales_channels(step.op.attributes, tensors[0].shape, tensors[1].shape):
                 return 0
-            return _convolved(window, tensors, output, padded=bool(pad_value))
+            # XLA for processors makes a dense convolution of an integer one in groups, its other weights zero.
+            dense = 1 if tensors[0].format.is_float else step.op.attributes.groups
+            return dense * _convolved(window, tensors, output, padded=bool(pad_value))
         case _:
             return 0
 

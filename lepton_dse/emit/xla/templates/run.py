@@ -36,23 +36,24 @@ def dtype_of(name):
 
 
 class Description:
-    """arguments.json: the mesh, what main takes and gives."""
+    """arguments.json: the mesh, what main takes and gives; `first` is the first of the devices in use."""
 
-    def __init__(self, path):
+    def __init__(self, path, first=0):
         document = json.loads(Path(path).read_text())
         self.axes = [(name, size) for name, size in document["mesh"]]
         self.arguments, self.results = document["arguments"], document["results"]
         self.samples = document["samples"]
+        self.first = first
         self.devices = 1
         for _, size in self.axes:
             self.devices *= size
 
     def mesh(self):
-        """The mesh over the first devices."""
+        """The mesh over consecutive devices."""
         import jax
         import numpy as np
 
-        found = np.array(jax.devices()[: self.devices])
+        found = np.array(jax.devices()[self.first : self.first + self.devices])
         return jax.sharding.Mesh(found.reshape([size for _, size in self.axes]), [name for name, _ in self.axes])
 
     def shardings(self, entries):
