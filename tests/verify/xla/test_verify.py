@@ -132,6 +132,16 @@ def test_a_transformer_in_bfloat16_is_as_predicted(needs_jax: None, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_model_with_pruned_channels_is_equal_bit_for_bit_on_eight_devices(needs_jax: None, tmp_path: Path) -> None:
+    whole = ld.load(data_folder("models") / "digits_cnn.onnx")
+    small = ld.prune(whole, 0.5, kind="channels")
+    assert small.parameters < 0.6 * whole.parameters
+    found = ld.shard(small, "google-v5e-pod", "x=2,y=4", batch=8, format="w4a8", data=SAMPLES)
+    checks = {check.name: check for check in ld.verify(ld.emit(found, tmp_path / "out", emitter="xla", data=SAMPLES)).checks}
+    assert {name for name in EQUAL if checks[name].status is not CheckStatus.PASSED} == set()
+
+
+@pytest.mark.slow
 def test_the_scripts_run_by_themselves(needs_jax: None, emitted: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, str(emitted / "run.py")], capture_output=True, text=True, check=False, env=environment)
