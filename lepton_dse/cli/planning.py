@@ -15,6 +15,7 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.reference.metrics.bootstrap import metric_of
 from lepton_dse.report.compression import applied, compression_table
+from lepton_dse.report.sharding import sharding_table
 from lepton_dse.report.tables import (
     accuracy_table,
     cost_table,
@@ -174,7 +175,7 @@ def explain(path: Path) -> bool:
     plan = planned.plan
     target = planned.target
     report = plan.predicted
-    advice = levers(plan, planned.bundle.graph, planned.lowered, target) if report.feasible else ()
+    advice = () if plan.sharding or not report.feasible else levers(plan, planned.bundle.graph, planned.lowered, target)
     console = out()
     if plan.calibration is not None:
         kind = "real samples" if plan.calibration.source == "data" else "seeded noise"
@@ -195,12 +196,15 @@ def explain(path: Path) -> bool:
     if isinstance(target, FpgaTarget):
         console.print(stage_table(plan))
         console.print(resource_table("Resources", report.resources, target.resources()))
+    elif plan.sharding is not None:
+        console.print(sharding_table(planned.lowered, plan.sharding))
     else:
         console.print(op_cost_table(report))
     if (text := zeros_note(report)) is not None:
         console.print(text)
     console.print(compression_table(applied(planned.bundle, planned.lowered)))
-    console.print("Next lever:")
+    if plan.sharding is None:
+        console.print("Next lever:")
     for lever in advice:
         console.print(f"  {lever}")
     return True

@@ -18,6 +18,7 @@ from lepton_dse.importers.transformer import is_config, read_transformer
 from lepton_dse.ir.transformer import Transformer
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import Violation
+from lepton_dse.report.sharding import sharding_table
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, scaled, seconds
 from lepton_dse.search.transformer.costs import Training
@@ -119,12 +120,7 @@ def _print_graph(planned: PlannedModel) -> None:
     sharding, predicted = planned.plan.sharding, planned.predicted
     assert sharding is not None
     assert predicted.search is not None
-    table = plain_table(f"{planned.plan.model} over {sharding.mesh} of {sharding.cluster}", "operation", "shared by", "result")
-    for name, entry in sharding.ops.items():
-        loops = ", ".join(f"{loop} over {'+'.join(axes)}" for loop, axes in entry.loops.items()) or "none: whole on every device"
-        home = ", ".join("+".join(axes) or "-" for axes in entry.home)
-        table.add_row(name, loops, f"[{home}]")
-    out().print(table)
+    out().print(sharding_table(planned.lowered, sharding))
     proof = "proved cheapest" if predicted.search.optimal else f"within {100 * predicted.search.gap:.2g}% of the bound"
     kernels, exchanges = (seconds(predicted.resources[name]) for name in ("kernels_s", "exchanges_s"))
     out().print(f"{seconds(predicted.latency_s)} a pass of {sharding.batch} ({proof}): kernels {kernels}, exchanges {exchanges}")

@@ -55,6 +55,10 @@ def test_a_graph_is_shared_and_planned(model: Path, tmp_path: Path, capsys: pyte
     assert document["sharding"]["mesh"] == "x=2"
     assert document["search"]["optimal"] is True
     assert ld.read_plan(output).plan.predicted.latency_s == document["latency_s"]
+    assert lepton("explain", output) == 0
+    explained = capsys.readouterr().out
+    assert "shared by" in explained
+    assert "Next lever" not in explained
     assert lepton("shard", model, "--cluster", "google-v5e-pod", "--mesh", "x=2", "--batch", 8, "--format", "int8") == 0
     assert "proved cheapest" in capsys.readouterr().out
 
