@@ -43,6 +43,7 @@ _CHECKS = (
     "source_outputs_equal",
     "archive_outputs_equal",
 )
+_DEVICES = 64
 _VALUES = 1 << 26  # recorded at once: every device's part of every result
 _INTERPRETED = 1 << 21  # products that the interpreter takes in seconds
 _PLAIN = ("f32", "f64", "i8", "i16", "i32", "i64")
@@ -58,17 +59,20 @@ def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
     """
     sharding = artefact.plan.sharding
     program = unshared_program(artefact.graph) if sharding is None else planned_sharding(artefact.graph, sharding)
-    if find_spec("jax") is None:
-        reason = "jax is not installed: pip install 'lepton_dse[xla]'"
+    devices = program.mesh.devices * (1 if sharding is None else len(sharding.stages) + 1)
+    reason = "" if find_spec("jax") else "jax is not installed: pip install 'lepton_dse[xla]'"
+    if devices > _DEVICES:
+        reason = f"{devices} devices are more than the {_DEVICES} that a processor stands for: verify the model on a smaller mesh"
+    if reason:
         return [unavailable(name, 0, reason) for name in _CHECKS]
     with tempfile.TemporaryDirectory(prefix="lepton-xla-") as scratch:
         if sharding is not None and sharding.stages:
             staged = planned_stages(artefact.graph, sharding)
-            return list(staged_checks(artefact, staged, program, Path(scratch), options, _checks))
-        return list(_checks(artefact.folder, program, Path(scratch), options))
+            return list(staged_checks(artefact, staged, program, Path(scratch), options, _checked))
+        return list(_checked(artefact.folder, program, Path(scratch), options))
 
 
-def _checks(folder: Path, program: ShardedProgram, scratch: Path, options: VerifyOptions) -> Iterator[Check]:
+def _checked(folder: Path, program: ShardedProgram, scratch: Path, options: VerifyOptions) -> Iterator[Check]:
     yield from _Verification(folder, program, scratch, options).checks()
 
 

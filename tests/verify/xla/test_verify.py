@@ -235,6 +235,13 @@ def test_missing_jax_is_said(emitted: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "lepton_dse[xla]" in checks[0].reason
 
 
+def test_more_devices_than_a_processor_stands_for_are_said(tmp_path: Path) -> None:
+    planned = ld.shard(ld.load(data_folder("models") / "digits_cnn.onnx"), "google-v5e-pod", "x=128", batch=128)
+    checks = ld.verify(ld.emit(planned, tmp_path / "many", emitter="xla", data=SAMPLES)).checks
+    assert {check.status for check in checks} == {CheckStatus.UNAVAILABLE}
+    assert "128 devices are more than the 64" in checks[0].reason
+
+
 HLO = """
 ENTRY %main (p: f32[4,8]) -> f32[4,8] {
   %all-reduce.1 = f32[4,8]{1,0} all-reduce(%p), channel_id=1, replica_groups={{0,2},{1,3}}, to_apply=%add
