@@ -41,6 +41,7 @@ __all__ = [
 _BATCH = 64
 _NOISE_SAMPLES = 64
 _BIAS_BITS = 40
+_DROWNED = 8
 
 
 def noise(graph: Graph, seed: int, samples: int = _NOISE_SAMPLES) -> Dataset:
@@ -270,6 +271,8 @@ def activation_formats(graph: Graph, recipe: Recipe, groups: Mapping[str, str]) 
 def drowning_sums(graph: Graph, found: Mapping[str, Scale], groups: Mapping[str, str]) -> tuple[str, ...]:
     """Groups of sums in whose step the whole range of an operand would vanish: they stay real.
 
+    Of fewer than 8 bits the step of 8 counts: coarse sums are what such formats ask for.
+
     A mask of attention is added as zero or as the least number there is; a scale wide enough for it leaves nothing of the scores.
 
     Parameters
@@ -285,9 +288,10 @@ def drowning_sums(graph: Graph, found: Mapping[str, Scale], groups: Mapping[str,
         sum_scale = found.get(groups[op.output])
         if not isinstance(op.attributes, ops.Add) or sum_scale is None or not sum_scale.format.is_integer:
             continue
+        least = sum_scale.params.beta[0] * min(1.0, 2.0 ** (sum_scale.format.bits - _DROWNED))
         for name in op.inputs:
             scale = found.get(groups[name]) if name in groups else None
-            if scale is not None and scale.params.beta[0] * 2.0**scale.format.bits < sum_scale.params.beta[0]:
+            if scale is not None and scale.params.beta[0] * 2.0**scale.format.bits < least:
                 drowning[groups[op.output]] = None
     return tuple(drowning)
 
