@@ -11,6 +11,10 @@ z for how much of consumer c goes from home h to layout w, and y for whether tha
 
 z and y need not be integers: where x are, so are they (the flow form of L. Zheng et al., "Alpa", OSDI 2022, section 4.2, with
 exchanges shared). A small graph's optimum equals exhaustive search over the same choices.
+
+The certificate is of this sum. On a mesh of several axes an exchange may take several steps, and two that begin alike are priced
+apart here while the program makes their first step once: what it then takes is less, and another choice could take less still.
+On one axis every exchange is one step, and the sum is the program's.
 """
 
 from __future__ import annotations
