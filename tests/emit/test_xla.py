@@ -13,6 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from safetensors.numpy import load
 
 from lepton_dse.emit.xla import arguments, module_text
 from lepton_dse.emit.xla.emitter import program_files
@@ -24,7 +25,7 @@ from lepton_dse.ir.semantics import run
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.formats import NumberFormat
 from lepton_dse.parallel.layout import Layout, Mesh
-from lepton_dse.schedule.sharded import OpStrategy, ShardedProgram, Strategies, sharded_program, unshared_program
+from lepton_dse.schedule.sharded import OpStrategy, ShardedProgram, Strategies, fold, sharded_program, unshared_program
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 from lepton_dse.sim.sharded import run_sharded
 from lepton_dse.verify.xla.hlo import collectives, compiled_form, difference
@@ -33,7 +34,7 @@ from lepton_dse.verify.xla.work import argument_bytes, compiled_macs, predicted_
 
 sys.path.insert(0, str(Path(__file__).parent))
 from xla_cases import Found, run_cases
-from xla_networks import convolutional, lowered, perceptron, transformer
+from xla_networks import convolutional, integers, lowered, perceptron, residual, transformer
 from xla_programs import kinds, randomly_shared, reals
 
 NETWORKS = {"perceptron": perceptron, "convolutional": convolutional, "transformer": transformer}
@@ -233,6 +234,63 @@ def test_known_sharings_compute_and_send_what_their_steps_say(needs_jax: None, t
             check(program, feeds, found)
 
 
+# --- loops ----------------------------------------------------------------------------------------------------------
+
+
+def deep(network: str, form: str) -> Graph:
+    graph = {"transformer": lambda: transformer(layers=5), "residual": residual, "integers": integers}[network]()
+    return graph if form == "float32" or network == "integers" else lowered(graph, form)
+
+
+@pytest.mark.slow
+@SETTINGS
+@given(data=st.data())
+def test_loops_compute_and_send_what_their_steps_say(
+    needs_jax: None, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    cases = []
+    for network, form in (("transformer", "float32"), ("transformer", "bfloat16"), ("residual", "float32"), ("integers", "")):
+        for meshes in (("x=1", "x=2"), ("x=4", "x=2,y=2")):
+            graph, seed = deep(network, form), data.draw(st.integers(0, 1 << 30))
+            program = randomly_shared(graph, Mesh.parse(data.draw(st.sampled_from(meshes))), seed, alike=True)
+            assert fold(program).loops
+            values = reals(*graph.tensors["x"].shape, seed=seed) * (40 if network == "integers" else 1)
+            cases.append((program, {"x": values.astype(graph.tensors["x"].format.numpy)}))
+    folder = tmp_path_factory.mktemp("loops")
+    for (program, feeds), forms in zip(cases, run_cases(folder, cases, ("text", "source", "interpret")), strict=True):
+        for form, found in forms.items():
+            if form != "interpret":
+                check(program, feeds, found)
+                continue
+            (expected,), (bound,) = run(program.graph, feeds).values(), allowed(program, feeds).values()
+            apart = np.abs(expected.astype(np.float64) - found.results[0].astype(np.float64)).max()
+            assert apart <= bound
+
+
+def test_the_text_of_a_loop_does_not_depend_on_its_rounds() -> None:
+    sizes = []
+    for layers in (11, 32):
+        program = unshared_program(transformer(layers=layers))
+        feeds = feeds_of(program.graph)
+        dummy = {name: np.zeros(program.graph.tensors[name].shape, np.float32) for name in program.graph.outputs}
+        files = program_files(program, feeds, dummy)
+        sizes.append([len(files[name]) for name in ("model.mlir", "model.py", "arguments.json")])
+    assert sizes[0] == sizes[1]
+    assert sizes[1][0] < 20_000
+
+
+def test_weights_of_a_loop_stand_behind_one_another() -> None:
+    graph = transformer(layers=6)
+    entries = arguments(fold(unshared_program(graph)))
+    assert [entry.label for entry in entries[:3]] == ["x", "0.n0.s and 5 more", "0.n0.t and 5 more"]
+    assert entries[3].sources == tuple(f"{number}.q.w" for number in range(6))
+    assert entries[3].shape == (6, 16, 16)
+    feeds = feeds_of(graph)
+    weights = load(program_files(unshared_program(graph), feeds, run(graph, feeds))["weights.safetensors"])
+    np.testing.assert_array_equal(weights["w2"], np.stack([graph.constants[f"{number}.q.w"] for number in range(6)]))
+    assert sum(value.nbytes for value in weights.values()) == sum(value.nbytes for value in graph.constants.values())
+
+
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,14 +330,14 @@ def test_the_same_program_gives_the_same_bytes(form: str) -> None:
 
 def test_weights_are_arguments_in_the_order_of_their_use_and_stand_once_in_the_file() -> None:
     program = heads()
-    entries = arguments(program)
-    assert [entry.source for entry in entries if not entry.constant] == ["x"]
-    assert entries[1].source == "n0.s"
+    entries = arguments(fold(program))
+    assert [entry.label for entry in entries if not entry.constant] == ["x"]
+    assert entries[1].label == "n0.s"
     feeds = feeds_of(program.graph)
     data = program_files(program, feeds, run(program.graph, feeds))["weights.safetensors"]
     weights = sum(value.nbytes for value in program.graph.constants.values())
     assert weights <= len(data) <= weights + 4096
-    assert len(module_text(program)) < 60_000
+    assert len(module_text(fold(program))) < 60_000
 
 
 HOSTILE = ['a\nb"c', "*/ %v0 = stablehlo.undefined", '"""\nimport os', "dense<1> : tensor<f32>\\", "\x00\x1b[2J{}é\u2028"]
@@ -318,7 +376,7 @@ def test_fixed_point_is_refused() -> None:
     tensors = [Tensor("x", (2, 2), form), Tensor("y", (2, 2), form)]
     graph = LoweredGraph("fixed", tensors, [Op("move", ops.Transpose((1, 0)), ("x",), "y")], ["x"], ["y"], {})
     with pytest.raises(LeptonError, match="no fixed-point type"):
-        module_text(unshared_program(graph))
+        module_text(fold(unshared_program(graph)))
 
 
 def test_a_constant_that_is_an_output_is_handed_out() -> None:
@@ -327,4 +385,4 @@ def test_a_constant_that_is_an_output_is_handed_out() -> None:
     program = unshared_program(graph)
     feeds = feeds_of(graph)
     np.testing.assert_array_equal(run_sharded(program, feeds)["c"], graph.constants["c"])
-    assert [entry.source for entry in arguments(program)] == ["x", "c"]
+    assert [entry.label for entry in arguments(fold(program))] == ["x", "c"]

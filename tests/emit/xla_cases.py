@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lepton_dse.emit.xla.emitter import program_files
 from lepton_dse.emit.xla.module import interpreted_text
 from lepton_dse.numerics.formats import BOOL
-from lepton_dse.schedule.sharded import ShardedProgram
+from lepton_dse.schedule.sharded import ShardedProgram, fold
 
 DEVICES = 8
 DRIVER = """
@@ -72,7 +72,7 @@ def run_cases(
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(data)
         if "interpret" in forms and is_interpretable(program):
-            (place / "interpreted.mlir").write_text(interpreted_text(program))
+            (place / "interpreted.mlir").write_text(interpreted_text(fold(program)))
         (place / "forms.json").write_text(json.dumps(_chosen(program, forms)))
         places.append(place)
     templates = Path(str(files("lepton_dse.emit.xla") / "templates"))

@@ -254,11 +254,16 @@ def choices(graph: Graph, op: Op, mesh: Mesh) -> Iterator[tuple[dict[str, tuple[
             yield shared, found
 
 
-def randomly_shared(graph: Graph, mesh: Mesh, seed: int) -> ShardedProgram:
-    """Each operation shared in a way drawn for it, its result brought to a layout drawn for it."""
+def randomly_shared(graph: Graph, mesh: Mesh, seed: int, *, alike: bool = False) -> ShardedProgram:
+    """Each operation shared in a way drawn for it, its result brought to a layout drawn for it.
+
+    Alike are operations whose names differ in the number alone that they begin with: those draw the same.
+    """
     rng = random.Random(seed)
     strategies = {}
     for op in graph.ops:
+        if alike:
+            rng = random.Random(f"{seed} {op.name.partition('.')[2]}")
         shared, found = rng.choice(list(choices(graph, op, mesh)))
         cuts = list(found.output.cuts)
         _cut_further(

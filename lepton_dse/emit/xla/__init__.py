@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lepton_dse.emit.xla.module import Argument, Result, arguments, module_text, results
+from lepton_dse.emit.xla.module import module_text
+from lepton_dse.emit.xla.signature import Argument, Result, arguments, results
 
 __all__ = ["Argument", "Result", "arguments", "module_text", "results"]

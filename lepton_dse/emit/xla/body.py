@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,3 +192,62 @@ class Body:
             f"    %{stem}c = stablehlo.{operation} %{stem}a, %{stem}b : {scalar}\n"
             f"    stablehlo.return %{stem}c : {scalar}\n}})"
         )
+
+    # --- rounds -------------------------------------------------------------------------------------------------------
+
+    def loop(
+        self, count: int, initial: Sequence[Value], turn: Callable[[Value, Sequence[Value]], Sequence[Value]]
+    ) -> list[Value]:
+        """What the last of some rounds hands on.
+
+        Parameters
+        ----------
+        count : int
+        initial : sequence of Value
+            What the first round is handed.
+        turn : callable
+            Emits a round: given its number and what it is handed, what it hands on.
+        """
+        start, end, one = (self.splat(value, (), "i32") for value in (0, count, 1))
+        name = f"%{self._stem}{self._count}"
+        self._count += 1
+        outer = [start, *initial]
+        inner = [Value(f"{name}i{position}", value.shape, value.kind) for position, value in enumerate(outer)]
+        types = ", ".join(value.type for value in outer)
+        handed = ", ".join(f"{into.name} = {value.name}" for into, value in zip(inner, outer, strict=True))
+        self.lines += [f"{name}:{len(outer)} = stablehlo.while({handed}) : {types}", "cond {"]
+        with self._deeper():
+            more = self.compare("LT", inner[0], end)
+            self.lines.append(f"stablehlo.return {more.name} : {more.type}")
+        self.lines.append("} do {")
+        with self._deeper():
+            made = turn(inner[0], inner[1:])
+            going = [self.apply("add", inner[0], one), *made]
+            self.lines.append(f"stablehlo.return {', '.join(value.name for value in going)} : {types}")
+        self.lines.append("}")
+        return [Value(f"{name}#{position}", value.shape, value.kind) for position, value in enumerate(outer)][1:]
+
+    @contextmanager
+    def _deeper(self) -> Iterator[None]:
+        begin = len(self.lines)
+        yield
+        self.lines[begin:] = [f"  {line}" for line in self.lines[begin:]]
+
+    def entry(self, stack: Value, number: Value) -> Value:
+        """An entry along the first axis, by its number, which is a value."""
+        zero = self.splat(0, (), number.kind)
+        sizes, rank = [1, *stack.shape[1:]], len(stack.shape)
+        starts = ", ".join([number.name, *[zero.name] * (rank - 1)])
+        types = ", ".join([stack.type, *[number.type] * rank])
+        text = f"stablehlo.dynamic_slice {stack.name}, {starts}, sizes = {sizes} : ({types}) -> "
+        found = self.emit(text + tensor_type(tuple(sizes), stack.kind), tuple(sizes), stack.kind)
+        return self.reshape(found, stack.shape[1:])
+
+    def with_entry(self, stack: Value, entry: Value, number: Value) -> Value:
+        """A stack in which one entry along the first axis is another."""
+        zero = self.splat(0, (), number.kind)
+        part = self.reshape(entry, (1, *entry.shape))
+        starts = ", ".join([number.name, *[zero.name] * len(entry.shape)])
+        types = ", ".join([stack.type, part.type, *[number.type] * len(stack.shape)])
+        text = f"stablehlo.dynamic_update_slice {stack.name}, {part.name}, {starts} : ({types}) -> {stack.type}"
+        return self.emit(text, stack.shape, stack.kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files as package_files
 from typing import Any
@@ -13,12 +14,13 @@ from safetensors.numpy import save
 
 from lepton_dse.emit.artefact import EmitRequest, Emitter
 from lepton_dse.emit.writer import Writer
-from lepton_dse.emit.xla.module import Argument, Result, arguments, module_text, results
+from lepton_dse.emit.xla.module import module_text
+from lepton_dse.emit.xla.signature import Argument, Result, arguments, results
 from lepton_dse.emit.xla.source import source_text
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.reference.engine import as_fed
-from lepton_dse.schedule.sharded import ShardedProgram, StagedProgram
+from lepton_dse.schedule.sharded import FoldedProgram, ShardedProgram, StagedProgram, fold
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 
 __all__ = [
@@ -119,12 +121,13 @@ def program_files(
     graph = program.graph
     templates = package_files("lepton_dse.emit.xla") / "templates"
     files = {name: (templates / name).read_bytes() for name in _TEMPLATES}
-    files[MODEL_FILE] = module_text(program).encode()
-    files[SOURCE_FILE] = source_text(program).encode()
+    folded = fold(program)
+    files[MODEL_FILE] = module_text(folded).encode()
+    files[SOURCE_FILE] = source_text(folded).encode()
     count = len(next(iter(samples.values())))
-    files[ARGUMENTS_FILE] = described(program, arguments(program), results(program), count).encode()
-    stored = _stored(arguments(program))
-    files[WEIGHTS_FILE] = save({name: _patterns(graph, source) for source, name in stored.items()})
+    files[ARGUMENTS_FILE] = described(folded, results(folded), count).encode()
+    stored = _stored(arguments(folded))
+    files[WEIGHTS_FILE] = save({name: _patterns(graph, sources) for sources, name in stored.items()})
     for position, name in enumerate(graph.inputs):
         files[f"vectors/input_{position}.bin"] = _bytes(samples[name], graph.tensors[name].format.numpy)
     for position, name in enumerate(graph.outputs):
@@ -132,9 +135,10 @@ def program_files(
     return files
 
 
-def described(program: ShardedProgram, taken: tuple[Argument, ...], given: tuple[Result, ...], samples: int) -> str:
-    """What the module takes and gives, for the scripts that run it."""
-    shards = [*(entry.shard for entry in taken), *(entry.shard for entry in given)]
+def described(folded: FoldedProgram, given: Sequence[Result], samples: int) -> str:
+    """What a module takes and gives, for the scripts that run it."""
+    program, taken = folded.program, arguments(folded)
+    shards = [*(entry.shards[0] for entry in taken), *(entry.shard for entry in given)]
     dtypes = {shard: program.shards[shard].tensor.format.numpy.name for shard in shards}
     stored = _stored(taken)
     document = {
@@ -143,11 +147,11 @@ def described(program: ShardedProgram, taken: tuple[Argument, ...], given: tuple
         "samples": samples,
         "arguments": [
             {
-                "name": entry.source,
+                "name": entry.label,
                 "constant": entry.constant,
-                "stored": stored.get(entry.source) if entry.constant else None,
+                "stored": stored.get(entry.sources) if entry.constant else None,
                 "shape": list(entry.shape),
-                "dtype": dtypes[entry.shard],
+                "dtype": dtypes[entry.shards[0]],
                 "cuts": [list(axes) for axes in entry.cuts],
             }
             for entry in taken
@@ -165,16 +169,18 @@ def described(program: ShardedProgram, taken: tuple[Argument, ...], given: tuple
     return json.dumps(document, indent=1) + "\n"
 
 
-def _stored(taken: tuple[Argument, ...]) -> dict[str, str]:
+def _stored(taken: Sequence[Argument]) -> dict[tuple[str, ...], str]:
     """Key of each weight in the file of weights, which a weight that stands twice shares."""
-    sources = dict.fromkeys(entry.source for entry in taken if entry.constant)
-    return {source: f"w{number}" for number, source in enumerate(sources)}
+    weights = dict.fromkeys(entry.sources for entry in taken if entry.constant)
+    return {sources: f"w{number}" for number, sources in enumerate(weights)}
 
 
-def _patterns(graph: Graph, name: str) -> NDArray[Any]:
-    """A weight in the type of its format; floats that NumPy lacks, such as bfloat16, as the unsigned integers of their bits."""
-    dtype = graph.tensors[name].format.numpy
-    value = np.asarray(graph.constants[name], dtype, order="C")
+def _patterns(graph: Graph, sources: tuple[str, ...]) -> NDArray[Any]:
+    """A weight, or those of all rounds, in the type of its format; floats that NumPy lacks, such as bfloat16, as the unsigned
+    integers of their bits."""
+    dtype = graph.tensors[sources[0]].format.numpy
+    values = [np.asarray(graph.constants[name], dtype, order="C") for name in sources]
+    value = values[0] if len(values) == 1 else np.stack(values)
     return value.view(f"u{dtype.itemsize}") if dtype.isbuiltin == _FOREIGN else value
 
 
@@ -183,7 +189,7 @@ def _bytes(value: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
 
 
 def _readme(request: EmitRequest, program: ShardedProgram, stage: str = "") -> str:
-    plan, mesh = request.plan, program.mesh
+    plan, mesh, folded = request.plan, program.mesh, fold(program)
     out = Writer()
     out.line(f"# {_cell(plan.model)} for {plan.target}, {plan.precision}, on {mesh.devices} devices ({mesh}){stage}")
     out.line()
@@ -191,8 +197,8 @@ def _readme(request: EmitRequest, program: ShardedProgram, stage: str = "") -> s
     out.line()
     out.line(f"`vectors/` holds {len(request.vectors.x)} samples and the reference's results; `graph/` is the lowered graph.")
     tables: tuple[tuple[str, Sequence[Argument | Result]], ...] = (
-        ("Arguments", arguments(program)),
-        ("Results", results(program)),
+        ("Arguments", arguments(folded)),
+        ("Results", results(folded)),
     )
     for title, rows in tables:
         out.line()
@@ -203,19 +209,19 @@ def _readme(request: EmitRequest, program: ShardedProgram, stage: str = "") -> s
         for position, entry in enumerate(rows):
             cuts = ", ".join("+".join(axes) or "-" for axes in entry.cuts) or "-"
             shape = " x ".join(map(str, entry.shape)) or "scalar"
-            out.line(f"| {position} | `{_cell(entry.source)}` | {shape} | {entry.kind} | {cuts} |")
+            out.line(f"| {position} | `{_cell(entry.label)}` | {shape} | {entry.kind} | {cuts} |")
     out.line()
     out.line("## Collectives")
     out.line()
-    sent = predicted_collectives(program)
+    sent = Counter(predicted_collectives(program))
     if not sent:
         out.line("None.")
     else:
-        out.line("| kind | bytes | devices |")
-        out.line("|---|---|---|")
-        for one in sent:
+        out.line("| times | kind | bytes | devices |")
+        out.line("|---|---|---|---|")
+        for one, times in sent.items():
             groups = " ".join("{" + ",".join(map(str, group)) + "}" for group in one.groups)
-            out.line(f"| {one.kind} | {one.message_bytes} | {groups} |")
+            out.line(f"| {times} | {one.kind} | {one.message_bytes} | {groups} |")
     return out.text()
 
 
@@ -226,7 +232,8 @@ _FILES = (
     "    lepton verify .           # compares both with the reference, and the compiled program with what was predicted",
     "",
     f"`{MODEL_FILE}` is StableHLO with Shardy annotations. Its body is one manual computation: each device runs these operations",
-    "on its own part, and every collective is written out. Weights are arguments, kept in the file of weights.",
+    "on its own part, and every collective is written out. Weights are arguments, kept in the file of weights; those of a loop",
+    "lie behind one another, and each round takes its own.",
     "",
     "`run.py` sets `XLA_FLAGS=--xla_allow_excess_precision=false`: narrow floats stay as narrow as the program says.",
 )

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lepton_dse.emit.writer import Writer, comment
-from lepton_dse.emit.xla.module import arguments, results
+from lepton_dse.emit.xla.signature import arguments, results
 from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.quantize import QuantParams, integer_bounds
 from lepton_dse.parallel.collectives import Collective
 from lepton_dse.parallel.layout import Mesh
-from lepton_dse.schedule.sharded import Compute, Cut, Exchange, Halo, ShardedProgram, Step
+from lepton_dse.schedule.sharded import (
+    Compute,
+    Cut,
+    Exchange,
+    FoldedProgram,
+    Halo,
+    Loop,
+    ShardedProgram,
+    Step,
+    operands_of,
+    result_of,
+)
 
 __all__ = ["source_text"]
 
@@ -60,29 +72,59 @@ _LISTED = 8  # scales up to here stand in the call, more of them line by line ab
 _COLUMNS = 8
 
 
-def source_text(program: ShardedProgram) -> str:
+def source_text(folded: FoldedProgram) -> str:
     """The source of ``model.py``."""
-    taken, given = arguments(program), results(program)
-    names = {entry.shard: f"p{position}" for position, entry in enumerate(taken)}
+    program, taken, given = folded.program, arguments(folded), results(folded)
+    names = {entry.shards[0]: f"p{position}" for position, entry in enumerate(taken)}
     out = Writer()
     out.lines(_HEAD)
     for title, entries in (("IN", taken), ("OUT", given)):
         out.line()
         with out.block(f"{title} = [", "]"):
             for entry in entries:
-                out.line(f"{_spec(entry.cuts)},  # {comment(entry.source)}")
+                out.line(f"{_spec(entry.cuts)},  # {comment(entry.label)}")
     out.line()
     out.line()
+    fresh = (f"v{number}" for number in itertools.count(len(names)))
     with out.block(f"def local({', '.join(names.values())}):", ""):
         out.line('"""What each device runs on its own part."""')
-        for step in program.steps:
-            _step(out, program, step, names)
+        for number, part in enumerate(folded.parts):
+            if isinstance(part, Loop):
+                _loop(out, program, part, names, fresh, f"round_{number}")
+            else:
+                operands = [names[name] for name in operands_of(part)]
+                names[result_of(part)] = _step(out, program, part, operands, fresh)
         out.line(f"return [{', '.join(names[entry.shard] for entry in given)}]")
     out.line()
     out.line("def sharded(mesh):")
     out.line('    """The function of whole arrays."""')
     out.line("    return jax.shard_map(local, mesh=mesh, in_specs=tuple(IN), out_specs=OUT, check_vma=False)")
     return out.text()
+
+
+def _loop(out: Writer, program: ShardedProgram, loop: Loop, names: dict[str, str], fresh: Iterator[str], function: str) -> None:
+    """A function of a round and its call, whose results `names` then holds."""
+    stacks = [names[shards[0]] for shards in loop.stacked]
+    carried, parts = [next(fresh) for _ in loop.carried], [next(fresh) for _ in stacks]
+    out.line()
+    with out.block(f"def {function}(i, carried):", ""):
+        out.line(f'"""One of {loop.count} rounds; steps are named as in the first."""')
+        out.line(f"{_tuple(carried)} = carried")
+        for part, stack in zip(parts, stacks, strict=True):
+            out.line(f"{part} = lax.dynamic_index_in_dim({stack}, i, keepdims=False)")
+        made: list[str] = []
+        for place, step in enumerate(loop.body):
+            operands = loop.operands(place, made, carried, parts, names)
+            made.append(_step(out, program, step, operands, fresh))
+        out.line(f"return {_tuple([made[place] for _, place in loop.carried])}")
+    last = [next(fresh) for _ in loop.carried]
+    initial = _tuple([names[shard] for shard, _ in loop.carried])
+    out.line(f"{_tuple(last)} = lax.fori_loop(0, {loop.count}, {function}, {initial})")
+    names |= {loop.results(place)[-1]: name for (_, place), name in zip(loop.carried, last, strict=True)}
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
 
 
 _HEAD = (
@@ -106,19 +148,20 @@ def _axes(axes: Sequence[str]) -> str:
     return f"({listed},)" if len(axes) == 1 else f"({listed})"
 
 
-def _step(out: Writer, program: ShardedProgram, step: Step, names: dict[str, str]) -> None:
-    name = step.op.output if isinstance(step, Compute) else step.result
-    tensor = program.shards[name].tensor
+def _step(out: Writer, program: ShardedProgram, step: Step, operands: Sequence[str], fresh: Iterator[str]) -> str:
+    """A step, and the name of what it gives."""
+    tensor = program.shards[result_of(step)].tensor
     if isinstance(step, Compute):
         out.line(f"# {step.op.kind} {comment(step.op.name)}")
         tensors = [program.shards[entry].tensor for entry in step.op.inputs]
-        text = _call(out, step.op, [names[entry] for entry in step.op.inputs], tensors, tensor)
+        text = _call(out, step.op, operands, tensors, tensor)
     else:
         stored = program.shards[step.source].tensor.format.numpy
         again = "" if stored == tensor.format.numpy else f'.astype("{tensor.format.numpy.name}")'
-        text = f"{_exchanged(step, names[step.source], program.mesh)}{again}"
-    names[name] = f"v{len(names)}"
-    out.line(f"{names[name]} = {text}")
+        text = f"{_exchanged(step, operands[0], program.mesh)}{again}"
+    name = next(fresh)
+    out.line(f"{name} = {text}")
+    return name
 
 
 def _exchanged(step: Exchange | Cut | Halo, x: str, mesh: Mesh) -> str:

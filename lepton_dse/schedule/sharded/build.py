@@ -13,7 +13,17 @@ from lepton_dse.ir.tensors import Tensor
 from lepton_dse.numerics.formats import FormatKind, NumberFormat
 from lepton_dse.parallel.layout import Layout, Mesh, local_shape, replicated
 from lepton_dse.parallel.splitting import Border, OpLayouts, layouts_of, local_attributes
-from lepton_dse.schedule.sharded.program import Compute, Cut, Exchange, Halo, Shard, ShardedProgram, Step
+from lepton_dse.schedule.sharded.program import (
+    Compute,
+    Cut,
+    Exchange,
+    Halo,
+    Shard,
+    ShardedProgram,
+    Step,
+    operands_of,
+    result_of,
+)
 from lepton_dse.schedule.sharded.reshard import Move, moves
 
 __all__ = ["OpStrategy", "Strategies", "sharded_program"]
@@ -90,10 +100,9 @@ def _needed(steps: list[Step], read: set[str]) -> tuple[tuple[Step, ...], set[st
     """Steps whose results are read, and all that is read: what nobody wants as it lies at home is not brought there."""
     kept: list[Step] = []
     for step in reversed(steps):
-        made, sources = (step.op.output, step.op.inputs) if isinstance(step, Compute) else (step.result, (step.source,))
-        if made in read:
+        if result_of(step) in read:
             kept.append(step)
-            read = read.union(sources)
+            read = read.union(operands_of(step))
     return tuple(reversed(kept)), read
 
 

@@ -15,7 +15,7 @@ from lepton_dse.ir.tensors import Tensor
 from lepton_dse.parallel.collectives import Collective
 from lepton_dse.parallel.layout import Layout, Mesh
 
-__all__ = ["Compute", "Cut", "Exchange", "Halo", "Shard", "ShardedProgram", "Step"]
+__all__ = ["Compute", "Cut", "Exchange", "Halo", "Shard", "ShardedProgram", "Step", "operands_of", "result_of"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,16 @@ class Halo:
 
 
 Step = Compute | Exchange | Cut | Halo
+
+
+def operands_of(step: Step) -> tuple[str, ...]:
+    """The shards that a step reads."""
+    return step.op.inputs if isinstance(step, Compute) else (step.source,)
+
+
+def result_of(step: Step) -> str:
+    """The shard that a step gives."""
+    return step.op.output if isinstance(step, Compute) else step.result
 
 
 @dataclass(frozen=True)

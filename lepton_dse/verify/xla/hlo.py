@@ -19,6 +19,7 @@ import numpy as np
 from lepton_dse.numerics.formats import BFLOAT16
 from lepton_dse.parallel.collectives import Collective
 from lepton_dse.schedule.sharded.traffic import Sent
+from lepton_dse.verify.xla.computations import computations
 
 __all__ = ["Observed", "collectives", "compiled_form", "difference"]
 
@@ -46,7 +47,7 @@ _WIDENED = 2
 
 
 def collectives(hlo: str, devices: int) -> Counter[Observed]:
-    """Every collective of a compiled module; one of several operands counts for each of them.
+    """Every collective of a compiled module as often as it runs; one of several operands counts for each of them.
 
     Parameters
     ----------
@@ -56,15 +57,17 @@ def collectives(hlo: str, devices: int) -> Counter[Observed]:
         Of the mesh; what names no groups is among all of them.
     """
     found: Counter[Observed] = Counter()
-    for match in _CALL.finditer(hlo):
-        line = hlo[match.start() : hlo.find("\n", match.end())]
-        shapes, name = [_bytes(*shape.groups()) for shape in _SHAPE.finditer(match[1])], match[2]
-        groups = _groups(line, devices)
-        if name == "all-to-all":
-            shapes = [sum(shapes)]  # its parts are results of their own
-        if name == "reduce-scatter":
-            shapes = [shape * len(groups[0]) for shape in shapes]
-        found.update((_KINDS[name], groups, shape) for shape in shapes)
+    for text, times in computations(hlo):
+        for match in _CALL.finditer(text):
+            line = text[match.start() : text.find("\n", match.end())]
+            shapes, name = [_bytes(*shape.groups()) for shape in _SHAPE.finditer(match[1])], match[2]
+            groups = _groups(line, devices)
+            if name == "all-to-all":
+                shapes = [sum(shapes)]  # its parts are results of their own
+            if name == "reduce-scatter":
+                shapes = [shape * len(groups[0]) for shape in shapes]
+            for shape in shapes:
+                found[_KINDS[name], groups, shape] += times
     return found
 
 

@@ -26,11 +26,11 @@ from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.parallel.collectives import Collective
 from lepton_dse.reference import fast
-from lepton_dse.schedule.sharded import Compute, Exchange, ShardedProgram, Step
+from lepton_dse.schedule.sharded import Compute, Exchange, ShardedProgram, Step, result_of
 from lepton_dse.sim.sharded import joined, placed, run_step
 from lepton_dse.verify.real_arithmetic import local_bound
 
-__all__ = ["Judged", "allowed", "defined", "judge", "result_of", "step_bound"]
+__all__ = ["Judged", "allowed", "defined", "judge", "step_bound"]
 
 Array = NDArray[Any]
 _ROUNDINGS = 4 * 2.0**-24
@@ -59,11 +59,6 @@ class Judged:
     shard: str
     wrong: int
     first: str
-
-
-def result_of(step: Step) -> str:
-    """The shard that a step gives."""
-    return step.op.output if isinstance(step, Compute) else step.result
 
 
 def defined(step: Step, program: ShardedProgram, held: Mapping[str, list[Array]]) -> list[Array]:

@@ -19,16 +19,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.emit.xla.emitter import ARGUMENTS_FILE, MODEL_FILE, described, expected_file
-from lepton_dse.emit.xla.module import Result, arguments, interpreted_text, recorded_text, steps_of
+from lepton_dse.emit.xla.module import interpreted_text
+from lepton_dse.emit.xla.recording import recorded
+from lepton_dse.emit.xla.signature import arguments
+from lepton_dse.emit.xla.steps import steps_of
 from lepton_dse.errors import LeptonError
 from lepton_dse.plan import Check, CheckStatus
-from lepton_dse.schedule.sharded import ShardedProgram, planned_sharding, planned_stages, unshared_program
+from lepton_dse.schedule.sharded import (
+    FoldedProgram,
+    ShardedProgram,
+    fold,
+    planned_sharding,
+    planned_stages,
+    result_of,
+    unshared_program,
+)
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, compare, unavailable
 from lepton_dse.verify.xla.hlo import collectives, compiled_form, difference
 from lepton_dse.verify.xla.process import Observation, call, observe
 from lepton_dse.verify.xla.stages import staged_checks
-from lepton_dse.verify.xla.steps import allowed, beyond, judge, result_of
+from lepton_dse.verify.xla.steps import allowed, beyond, judge
 from lepton_dse.verify.xla.work import argument_bytes, compiled_macs, predicted_macs
 
 __all__ = ["VERIFIER"]
@@ -85,12 +96,13 @@ class _Verification:
     program: ShardedProgram
     scratch: Path
     options: VerifyOptions
+    folded: FoldedProgram = field(init=False)
     expected: list[NDArray[Any]] = field(init=False)
     feeds: dict[str, NDArray[Any]] = field(init=False)
     bounds: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        graph = self.program.graph
+        graph, self.folded = self.program.graph, fold(self.program)
         forms = [graph.tensors[name].format.numpy for name in graph.outputs]
         self.expected = [
             np.fromfile(self.folder / expected_file(position), form.newbyteorder("<")) for position, form in enumerate(forms)
@@ -142,24 +154,18 @@ class _Verification:
     def _steps(self) -> Check:
         program = self.program
         names = [result_of(step) for step in program.steps]
-        values = program.mesh.devices * sum(program.shards[name].tensor.elements for name in names)
-        if values > _VALUES:
-            return unavailable("steps_equal", 0, f"{values} results of a pass are more than the {_VALUES} that are recorded")
+        count = program.mesh.devices * sum(program.shards[name].tensor.elements for name in names)
+        if count > _VALUES:
+            return unavailable("steps_equal", 0, f"{count} results of a pass are more than the {_VALUES} that are recorded")
         self.options.progress("running every step on the operands that were recorded")
-        emitted = steps_of(program).values
-        lines = _lines((self.folder / MODEL_FILE).read_text())
         place = self.scratch / "recorded"
         place.mkdir()
-        given = {name: emitted[name] for name in names}
-        (place / MODEL_FILE).write_text(recorded_text(program, lines, given))
-        made = tuple(
-            Result(name, "", (program.mesh.devices, *value.shape), value.kind, (program.mesh.names, *[()] * len(value.shape)))
-            for name, value in given.items()
-        )
         batch = len(next(iter(self.feeds.values())))
-        (place / ARGUMENTS_FILE).write_text(described(program, arguments(program), made, batch))
-        chosen = ("--model", str(place / MODEL_FILE), "--arguments", str(place / ARGUMENTS_FILE))
         try:
+            kept = recorded(self.folded, _lines((self.folder / MODEL_FILE).read_text()))
+            (place / MODEL_FILE).write_text(kept.text)
+            (place / ARGUMENTS_FILE).write_text(described(self.folded, kept.results, batch))
+            chosen = ("--model", str(place / MODEL_FILE), "--arguments", str(place / ARGUMENTS_FILE))
             found = observe(self.folder, place / "found", *chosen)
         except LeptonError as error:
             return Check(
@@ -169,12 +175,12 @@ class _Verification:
                 status=CheckStatus.FAILED,
                 reason=f"not the steps of the plan: {error}",
             )
-        recorded = {}
-        for position, name in enumerate(names):
-            tensor = program.shards[name].tensor
-            whole = found.result(position, tensor.format.numpy).reshape(program.mesh.devices, *tensor.shape)
-            recorded[name] = list(whole)
-        judged = judge(program, self.feeds, recorded)
+        values: dict[str, list[NDArray[Any]]] = {}
+        for position, shards in enumerate(kept.shards):
+            tensor = program.shards[shards[0]].tensor
+            whole = found.result(position, tensor.format.numpy).reshape(program.mesh.devices, len(shards), *tensor.shape)
+            values |= {shard: list(whole[:, turn]) for turn, shard in enumerate(shards)}
+        judged = judge(program, self.feeds, values)
         first = next((entry for entry in judged if entry.wrong), None)
         reason = "" if first is None else f"'{first.shard}' {first.first}"
         return compare("steps_equal", 0, sum(entry.wrong for entry in judged), reason=reason)
@@ -214,7 +220,7 @@ class _Verification:
 
     def _is_interpretable(self) -> bool:
         program = self.program
-        kinds = {entry.kind for entry in arguments(program)} | {value.kind for value in steps_of(program).values.values()}
+        kinds = {entry.kind for entry in arguments(self.folded)} | steps_of(self.folded).kinds
         small = predicted_macs(program) * -(-self._samples // program.graph.batch) <= _INTERPRETED
         return program.mesh.devices == 1 and small and kinds <= {*_PLAIN, "ui8", "ui16", "ui32"}
 
@@ -226,7 +232,7 @@ class _Verification:
     def _interpreted(self) -> Check:
         self.options.progress("running the program in the reference interpreter of StableHLO")
         text = self.scratch / "interpreted.mlir"
-        text.write_text(interpreted_text(self.program))
+        text.write_text(interpreted_text(self.folded))
         found = observe(self.folder, self.scratch / "interpreted", "--interpret", "--model", str(text))
         return self._outputs("interpreter_outputs_equal", found)
 

@@ -12,6 +12,7 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory import stored_bytes
 from lepton_dse.schedule.sharded import Compute, ShardedProgram
+from lepton_dse.verify.xla.computations import computations
 
 __all__ = ["argument_bytes", "compiled_macs", "predicted_macs"]
 
@@ -73,13 +74,13 @@ def _valid(extent: int, places: int, kernel: int, stride: int, dilation: int, be
 
 
 def compiled_macs(hlo: str) -> int:
-    """Multiply-accumulates of all dot and convolution instructions of a compiled module."""
-    shapes = {name: _dims(dims) for name, dims in _DEFINED.findall(hlo)}
-    total = 0
-    for result, left, contracted in _DOT.findall(hlo):
-        total += math.prod(_dims(result)) * math.prod(shapes[left][axis] for axis in _dims(contracted))
-    for result, left, kernel, window, *labels in _CONVOLUTION.findall(hlo):
-        total += _instruction(_dims(result), shapes[left], shapes[kernel], window, *labels)
+    """Multiply-accumulates of all dot and convolution instructions of a compiled module, as often as they run."""
+    shapes, total = {name: _dims(dims) for name, dims in _DEFINED.findall(hlo)}, 0
+    for text, times in computations(hlo):
+        for result, left, contracted in _DOT.findall(text):
+            total += times * math.prod(_dims(result)) * math.prod(shapes[left][axis] for axis in _dims(contracted))
+        for result, left, kernel, window, *labels in _CONVOLUTION.findall(text):
+            total += times * _instruction(_dims(result), shapes[left], shapes[kernel], window, *labels)
     return total
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import lepton_dse as ld
 from lepton_dse.plan import CheckStatus
+from tests.emit.xla_networks import transformer
 from tests.oracle.sharding import attention_block, residual_network
 
 pytestmark = [
@@ -40,3 +41,13 @@ def test_stages_on_devices_of_their_own(form: str, tmp_path: Path) -> None:
     document = json.loads((folder / "stages.json").read_text())
     assert document["stages"] == ["stage_0", "stage_1"]
     assert document["transfers"]
+
+
+def test_stages_with_loops(tmp_path: Path) -> None:
+    graph = transformer(layers=10)
+    x = np.random.default_rng(0).normal(size=(3, *graph.tensors["x"].shape[1:])).astype(np.float32)
+    planned = ld.shard(graph, "google-v5e-pod", "x=2", batch=2, data=ld.Dataset(x), stages=2)
+    folder = ld.emit(planned, tmp_path / "staged", emitter="xla", data=ld.Dataset(x))
+    assert ["stablehlo.while" in (folder / f"stage_{number}" / "model.mlir").read_text() for number in range(2)] == [True, True]
+    failed = [check for check in ld.verify(folder).checks if check.status in (CheckStatus.FAILED, CheckStatus.UNAVAILABLE)]
+    assert failed == []

@@ -29,6 +29,7 @@ from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.sharded import unshared_program
 from lepton_dse.verify.xla import verifier
 from lepton_dse.verify.xla.hlo import collectives
+from lepton_dse.verify.xla.work import compiled_macs
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "emit"))
 from xla_networks import transformer
@@ -150,6 +151,65 @@ def test_the_scripts_run_by_themselves(needs_jax: None, emitted: Path, tmp_path:
     assert float(done.stdout.split(" by ")[1].split()[0]) < 1e-4
 
 
+# --- loops ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformer of six layers on four devices, by heads and columns."""
+    graph = transformer(layers=6)
+    found = ld.shard(graph, "google-v5e-pod", "x=4", batch=2)
+    x, each = ("x",), ("q product", "k product", "v product", "up product")
+    shared = {}
+    for op in found.lowered.ops:
+        whole = ((),) * len(found.lowered.tensors[op.output].shape)
+        name = op.name.partition(".")[2]
+        loops = {"j": x} if name in each else {"k": x} if name in ("o product", "down product") else {}
+        shared[op.name] = Shared(loops=loops, home=whole)
+    assert found.plan.sharding is not None
+    sharding = found.plan.sharding.model_copy(update={"ops": shared, "inputs": {"x": ((),) * 3}})
+    planned = ld.PlannedModel(found.plan.model_copy(update={"sharding": sharding}), found.bundle, found.target)
+    samples = Dataset(np.random.default_rng(3).normal(size=(3, 8, 16)).astype(np.float32))
+    return ld.emit(planned, tmp_path_factory.mktemp("looped") / "out", data=samples)
+
+
+@pytest.mark.slow
+def test_a_loop_is_as_predicted(needs_jax: None, looped: Path) -> None:
+    assert (looped / "model.mlir").read_text().count("stablehlo.while") == 1
+    assert (looped / "model.py").read_text().count("lax.fori_loop(0, 6") == 1
+    checks = checks_of(looped)
+    assert {name for name, check in checks.items() if check.status is CheckStatus.PASSED} == EQUAL
+    assert checks["collectives_equal"].observed == 6 * 6
+    assert (looped / "README.md").read_text().count("| all_") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [("dense<6> : tensor<i32>", "dense<5> : tensor<i32>"), ("%p1, %v", "%p2, %v")])
+def test_a_round_too_few_and_a_wrong_weight_are_found_out(
+    needs_jax: None, looped: Path, tmp_path: Path, before: str, after: str
+) -> None:
+    copy = Path(shutil.copytree(looped, tmp_path / "copy"))
+    sealed(copy, "model.mlir", lambda text: text.replace(before, after, 1))
+    wrong = failed(copy)
+    assert {"outputs_equal", "steps_equal"} <= wrong
+    assert ("collectives_equal" in wrong) == ("dense" in before)
+    assert ("flops_equal" in wrong) == ("dense" in before)
+
+
+@pytest.mark.slow
+def test_a_loop_that_is_not_there_is_found_out(needs_jax: None, looped: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(looped, tmp_path / "copy"))
+    sealed(
+        copy,
+        "model.mlir",
+        lambda text: text.replace("cond {", "cond  {", 1).replace(" = stablehlo.while(", "  = stablehlo.while("),
+    )
+    checks = checks_of(copy)
+    assert checks["outputs_equal"].status is CheckStatus.PASSED
+    assert checks["steps_equal"].status is CheckStatus.FAILED
+    assert "loop 0 is missing" in checks["steps_equal"].reason
+
+
 # --- planted faults -------------------------------------------------------------------------------------------------
 
 
@@ -265,3 +325,36 @@ def test_collectives_are_read_from_compiled_text() -> None:
     assert found["all_to_all", pairs, 16] == 1
     assert found["point_to_point", ((0, 1), (1, 2)), 3] == 1
     assert sum(count for (kind, _, _), count in found.items() if kind == "send") >= 1
+
+
+NESTED = """
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%fused (p: f32[2,3], q: f32[3,4]) -> f32[2,4] {
+  ROOT %dot = f32[2,4]{1,0} dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%inner (t: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %one = f32[4]{0} all-reduce(%v), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+  %two = f32[2,4]{1,0} fusion(%p, %q), kind=kLoop, calls=%fused
+}
+
+%outer (t: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %loop = (s32[], f32[4]{0}) while(%t), condition=%less, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %p = f32[2,3]{1,0} parameter(0)
+  %loop.1 = (s32[], f32[4]{0}) while(%t), condition=%less, body=%outer, backend_config={"known_trip_count":{"n":"5"}}
+  ROOT %last = f32[4]{0} all-reduce(%v), channel_id=1, replica_groups={{0,1}}, to_apply=%add
+}
+"""
+
+
+def test_what_loops_call_counts_as_often_as_it_runs() -> None:
+    assert collectives(NESTED, 2) == {("all_reduce", ((0, 1),), 16): 16}
+    assert compiled_macs(NESTED) == 15 * 2 * 4 * 3
+    endless = NESTED.replace('"known_trip_count":{"n":"3"}', "")
+    assert collectives(endless, 2)["all_reduce", ((0, 1),), 16] > 1 << 40
