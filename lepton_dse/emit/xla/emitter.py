@@ -17,6 +17,7 @@ from lepton_dse.emit.writer import Writer
 from lepton_dse.emit.xla.module import module_text
 from lepton_dse.emit.xla.signature import Argument, Result, arguments, results
 from lepton_dse.emit.xla.source import source_text
+from lepton_dse.emit.xla.tiles import tiled_products
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.reference.engine import as_fed
@@ -29,6 +30,7 @@ __all__ = [
     "MODEL_FILE",
     "RUN_FILE",
     "STAGES_SCRIPT",
+    "TILED_FILE",
     "described",
     "expected_file",
     "program_files",
@@ -40,6 +42,8 @@ SOURCE_FILE = "model.py"
 ARGUMENTS_FILE = "arguments.json"
 WEIGHTS_FILE = "weights.safetensors"
 RUN_FILE = "run.py"
+TILED_FILE = "tiled.py"
+KERNELS_FILE = "kernels.py"
 STAGES_FILE = "stages.json"
 STAGES_SCRIPT = "run_stages.py"
 _FOREIGN = 2  # what NumPy calls the types that other packages register with it
@@ -69,7 +73,12 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     graph = program.graph
     samples = {graph.inputs[0]: np.asarray(as_fed(request.vectors.x, graph.tensors[graph.inputs[0]]))}
     files = program_files(program, samples, request.vectors.tensors)
-    files["README.md"] = _readme(request, program).encode()
+    folded = fold(program)
+    tiles = tiled_products(request.plan, folded)
+    if tiles:
+        files[TILED_FILE] = source_text(folded, tiles).encode()
+        files[KERNELS_FILE] = (package_files("lepton_dse.emit.xla") / "templates" / KERNELS_FILE).read_bytes()
+    files["README.md"] = _readme(request, program, tiled=bool(tiles)).encode()
     return files
 
 
@@ -188,12 +197,15 @@ def _bytes(value: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
     return np.ascontiguousarray(value, dtype.newbyteorder("<")).tobytes()
 
 
-def _readme(request: EmitRequest, program: ShardedProgram, stage: str = "") -> str:
+def _readme(request: EmitRequest, program: ShardedProgram, stage: str = "", *, tiled: bool = False) -> str:
     plan, mesh, folded = request.plan, program.mesh, fold(program)
     out = Writer()
     out.line(f"# {_cell(plan.model)} for {plan.target}, {plan.precision}, on {mesh.devices} devices ({mesh}){stage}")
     out.line()
     out.lines(_FILES)
+    if tiled:
+        out.line()
+        out.lines(_KERNELS)
     out.line()
     out.line(f"`vectors/` holds {len(request.vectors.x)} samples and the reference's results; `graph/` is the lowered graph.")
     tables: tuple[tuple[str, Sequence[Argument | Result]], ...] = (
@@ -236,6 +248,12 @@ _FILES = (
     "lie behind one another, and each round takes its own.",
     "",
     "`run.py` sets `XLA_FLAGS=--xla_allow_excess_precision=false`: narrow floats stay as narrow as the program says.",
+)
+
+_KERNELS = (
+    "    python run.py --tiled     # runs tiled.py: model.py with matrix products as Pallas kernels",
+    "",
+    f"`{KERNELS_FILE}` has the kernel; the tiles are the plan's. Where there is no TPU it is interpreted.",
 )
 
 

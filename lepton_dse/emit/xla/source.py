@@ -1,16 +1,21 @@
-"""A sharded program as JAX source: a call an operation, ``lax`` collectives between them, under ``jax.shard_map``."""
+"""A sharded program as JAX source: a call an operation, ``lax`` collectives between them, under ``jax.shard_map``.
+
+Matrix products for which tiles are given are kernels in Pallas.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lepton_dse.emit.writer import Writer, comment
 from lepton_dse.emit.xla.signature import arguments, results
+from lepton_dse.emit.xla.tiles import TiledProduct
 from lepton_dse.ir import ops
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
@@ -72,12 +77,23 @@ _LISTED = 8  # scales up to here stand in the call, more of them line by line ab
 _COLUMNS = 8
 
 
-def source_text(folded: FoldedProgram) -> str:
-    """The source of ``model.py``."""
+def source_text(folded: FoldedProgram, tiles: Mapping[str, TiledProduct] | None = None) -> str:
+    """The source of ``model.py``, or with tiles that of ``tiled.py``.
+
+    Parameters
+    ----------
+    folded : FoldedProgram
+    tiles : mapping of str to TiledProduct
+        Matrix products that are kernels, by the shard that they give.
+    """
+    tiles = tiles or {}
     program, taken, given = folded.program, arguments(folded), results(folded)
     names = {entry.shards[0]: f"p{position}" for position, entry in enumerate(taken)}
     out = Writer()
     out.lines(_HEAD)
+    if tiles:
+        out.line("import kernels")
+    out.line("import operations as op")
     for title, entries in (("IN", taken), ("OUT", given)):
         out.line()
         with out.block(f"{title} = [", "]"):
@@ -85,15 +101,14 @@ def source_text(folded: FoldedProgram) -> str:
                 out.line(f"{_spec(entry.cuts)},  # {comment(entry.label)}")
     out.line()
     out.line()
-    fresh = (f"v{number}" for number in itertools.count(len(names)))
+    local = _Local(out, program, tiles, names, (f"v{number}" for number in itertools.count(len(names))))
     with out.block(f"def local({', '.join(names.values())}):", ""):
         out.line('"""What each device runs on its own part."""')
         for number, part in enumerate(folded.parts):
             if isinstance(part, Loop):
-                _loop(out, program, part, names, fresh, f"round_{number}")
+                local.loop(part, f"round_{number}")
             else:
-                operands = [names[name] for name in operands_of(part)]
-                names[result_of(part)] = _step(out, program, part, operands, fresh)
+                names[result_of(part)] = local.step(part, [names[name] for name in operands_of(part)])
         out.line(f"return [{', '.join(names[entry.shard] for entry in given)}]")
     out.line()
     out.line("def sharded(mesh):")
@@ -102,25 +117,53 @@ def source_text(folded: FoldedProgram) -> str:
     return out.text()
 
 
-def _loop(out: Writer, program: ShardedProgram, loop: Loop, names: dict[str, str], fresh: Iterator[str], function: str) -> None:
-    """A function of a round and its call, whose results `names` then holds."""
-    stacks = [names[shards[0]] for shards in loop.stacked]
-    carried, parts = [next(fresh) for _ in loop.carried], [next(fresh) for _ in stacks]
-    out.line()
-    with out.block(f"def {function}(i, carried):", ""):
-        out.line(f'"""One of {loop.count} rounds; steps are named as in the first."""')
-        out.line(f"{_tuple(carried)} = carried")
-        for part, stack in zip(parts, stacks, strict=True):
-            out.line(f"{part} = lax.dynamic_index_in_dim({stack}, i, keepdims=False)")
-        made: list[str] = []
-        for place, step in enumerate(loop.body):
-            operands = loop.operands(place, made, carried, parts, names)
-            made.append(_step(out, program, step, operands, fresh))
-        out.line(f"return {_tuple([made[place] for _, place in loop.carried])}")
-    last = [next(fresh) for _ in loop.carried]
-    initial = _tuple([names[shard] for shard, _ in loop.carried])
-    out.line(f"{_tuple(last)} = lax.fori_loop(0, {loop.count}, {function}, {initial})")
-    names |= {loop.results(place)[-1]: name for (_, place), name in zip(loop.carried, last, strict=True)}
+@dataclass
+class _Local:
+    """Writes what one device runs; `names` are those of shards."""
+
+    out: Writer
+    program: ShardedProgram
+    tiles: Mapping[str, TiledProduct]
+    names: dict[str, str]
+    fresh: Iterator[str]
+
+    def loop(self, loop: Loop, function: str) -> None:
+        """A function of a round, and its call."""
+        out, stacks = self.out, [self.names[shards[0]] for shards in loop.stacked]
+        carried, parts = [next(self.fresh) for _ in loop.carried], [next(self.fresh) for _ in stacks]
+        out.line()
+        with out.block(f"def {function}(i, carried):", ""):
+            out.line(f'"""One of {loop.count} rounds; steps are named as in the first."""')
+            out.line(f"{_tuple(carried)} = carried")
+            for part, stack in zip(parts, stacks, strict=True):
+                out.line(f"{part} = lax.dynamic_index_in_dim({stack}, i, keepdims=False)")
+            made: list[str] = []
+            for place, step in enumerate(loop.body):
+                made.append(self.step(step, loop.operands(place, made, carried, parts, self.names)))
+            out.line(f"return {_tuple([made[place] for _, place in loop.carried])}")
+        last = [next(self.fresh) for _ in loop.carried]
+        initial = _tuple([self.names[shard] for shard, _ in loop.carried])
+        out.line(f"{_tuple(last)} = lax.fori_loop(0, {loop.count}, {function}, {initial})")
+        self.names |= {loop.results(place)[-1]: name for (_, place), name in zip(loop.carried, last, strict=True)}
+
+    def step(self, step: Step, operands: Sequence[str]) -> str:
+        """A step, and the name of what it gives."""
+        shards = self.program.shards
+        tensor = shards[result_of(step)].tensor
+        if isinstance(step, Compute):
+            self.out.line(f"# {step.op.kind} {comment(step.op.name)}")
+            tiled = self.tiles.get(step.op.output)
+            if tiled is None:
+                text = _call(self.out, step.op, operands, [shards[entry].tensor for entry in step.op.inputs], tensor)
+            else:
+                text = _kernel(tiled, operands, tensor)
+        else:
+            stored = shards[step.source].tensor.format.numpy
+            again = "" if stored == tensor.format.numpy else f'.astype("{tensor.format.numpy.name}")'
+            text = f"{_exchanged(step, operands[0], self.program.mesh)}{again}"
+        name = next(self.fresh)
+        self.out.line(f"{name} = {text}")
+        return name
 
 
 def _tuple(names: Sequence[str]) -> str:
@@ -135,7 +178,6 @@ _HEAD = (
     "from jax import lax",
     "from jax.sharding import PartitionSpec as P",
     "",
-    "import operations as op",
 )
 
 
@@ -146,22 +188,6 @@ def _spec(cuts: Sequence[Sequence[str]]) -> str:
 def _axes(axes: Sequence[str]) -> str:
     listed = ", ".join(f'"{axis}"' for axis in axes)
     return f"({listed},)" if len(axes) == 1 else f"({listed})"
-
-
-def _step(out: Writer, program: ShardedProgram, step: Step, operands: Sequence[str], fresh: Iterator[str]) -> str:
-    """A step, and the name of what it gives."""
-    tensor = program.shards[result_of(step)].tensor
-    if isinstance(step, Compute):
-        out.line(f"# {step.op.kind} {comment(step.op.name)}")
-        tensors = [program.shards[entry].tensor for entry in step.op.inputs]
-        text = _call(out, step.op, operands, tensors, tensor)
-    else:
-        stored = program.shards[step.source].tensor.format.numpy
-        again = "" if stored == tensor.format.numpy else f'.astype("{tensor.format.numpy.name}")'
-        text = f"{_exchanged(step, operands[0], program.mesh)}{again}"
-    name = next(fresh)
-    out.line(f"{name} = {text}")
-    return name
 
 
 def _exchanged(step: Exchange | Cut | Halo, x: str, mesh: Mesh) -> str:
@@ -182,6 +208,11 @@ def _exchanged(step: Exchange | Cut | Halo, x: str, mesh: Mesh) -> str:
             return f"lax.all_gather({x}, {axes}, axis={step.dimension}, tiled=True)"
         case _:
             return f"lax.all_to_all({x}, {axes}, split_axis={step.dimension}, concat_axis={step.joined}, tiled=True)"
+
+
+def _kernel(tiled: TiledProduct, operands: Sequence[str], output: Tensor) -> str:
+    fields = f'tile={tiled.tile}, n_outer={tiled.n_outer}, to="{output.format.numpy.name}"'
+    return f"kernels.matmul({', '.join(operands)}, {fields})"
 
 
 def _call(out: Writer, op: Op, operands: Sequence[str], tensors: Sequence[Tensor], output: Tensor) -> str:

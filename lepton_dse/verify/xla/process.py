@@ -16,7 +16,25 @@ from numpy.typing import NDArray
 from lepton_dse.emit.xla.emitter import RUN_FILE
 from lepton_dse.errors import LeptonError
 
-__all__ = ["Observation", "call", "observe", "observed"]
+__all__ = ["Kernel", "Observation", "call", "observe", "observed"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A call of a kernel.
+
+    Parameters
+    ----------
+    grid : tuple of int
+    blocks : tuple of tuple of int
+        Of its operands and its result.
+    times : int
+        How often it is called.
+    """
+
+    grid: tuple[int, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    times: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,8 @@ class Observation:
         Packages that the process imported.
     hlo : str
         The compiled program; empty where nothing was compiled.
+    kernels : tuple of Kernel
+        Those of Pallas that the source calls, where it was run with them.
     """
 
     folder: Path
@@ -42,6 +62,7 @@ class Observation:
     flops: float
     imported: tuple[str, ...]
     hlo: str
+    kernels: tuple[Kernel, ...] = ()
 
     def result(self, position: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Values of one result."""
@@ -70,6 +91,10 @@ def observed(out: Path) -> Observation:
         float(said.get("flops", 0.0)),
         tuple(said["imported"]),
         hlo.read_text() if hlo.exists() else "",
+        tuple(
+            Kernel(tuple(entry["grid"]), tuple(map(tuple, entry["blocks"])), int(entry["times"]))
+            for entry in said.get("kernels", ())
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from lepton_dse.emit.xla.module import interpreted_text
 from lepton_dse.emit.xla.recording import recorded
 from lepton_dse.emit.xla.signature import arguments
 from lepton_dse.emit.xla.steps import steps_of
+from lepton_dse.emit.xla.tiles import TiledProduct, tiled_products
 from lepton_dse.errors import LeptonError
 from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.schedule.sharded import (
@@ -37,6 +38,7 @@ from lepton_dse.schedule.sharded import (
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, compare, unavailable
 from lepton_dse.verify.xla.hlo import collectives, compiled_form, difference
+from lepton_dse.verify.xla.kernels import KERNEL_CHECKS, kernel_checks
 from lepton_dse.verify.xla.process import Observation, call, observe
 from lepton_dse.verify.xla.stages import staged_checks
 from lepton_dse.verify.xla.steps import allowed, beyond, judge
@@ -74,13 +76,14 @@ def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
     reason = "" if find_spec("jax") else "jax is not installed: pip install 'lepton_dse[xla]'"
     if devices > _DEVICES:
         reason = f"{devices} devices are more than the {_DEVICES} that a processor stands for: verify the model on a smaller mesh"
+    tiles = tiled_products(artefact.plan, fold(program))
     if reason:
-        return [unavailable(name, 0, reason) for name in _CHECKS]
+        return [unavailable(name, 0, reason) for name in (*_CHECKS, *(KERNEL_CHECKS if tiles else ()))]
     with tempfile.TemporaryDirectory(prefix="lepton-xla-") as scratch:
         if sharding is not None and sharding.stages:
             staged = planned_stages(artefact.graph, sharding)
             return list(staged_checks(artefact, staged, program, Path(scratch), options, _checked))
-        return list(_checked(artefact.folder, program, Path(scratch), options))
+        return list(_Verification(artefact.folder, program, Path(scratch), options, tiles).checks())
 
 
 def _checked(folder: Path, program: ShardedProgram, scratch: Path, options: VerifyOptions) -> Iterator[Check]:
@@ -96,6 +99,7 @@ class _Verification:
     program: ShardedProgram
     scratch: Path
     options: VerifyOptions
+    tiles: Mapping[str, TiledProduct] = field(default_factory=dict)
     folded: FoldedProgram = field(init=False)
     expected: list[NDArray[Any]] = field(init=False)
     feeds: dict[str, NDArray[Any]] = field(init=False)
@@ -128,6 +132,9 @@ class _Verification:
         source = observe(self.folder, self.scratch / "source", "--source")
         yield self._outputs("source_outputs_equal", source)
         yield self._collectives("source_collectives_equal", source)
+        if self.tiles:
+            self.options.progress("running the JAX source with its kernels interpreted")
+            yield from kernel_checks(self.folder, self.folded, self.tiles, self.scratch, self._outputs)
         yield self._archive()
         if self._is_interpretable():
             yield self._interpreted()

@@ -73,7 +73,7 @@ def _product(operands, tile, n_outer, to):
 
     specs = [pl.BlockSpec((None, m, k), place("x")), pl.BlockSpec((None, k, n), place("w")), pl.BlockSpec((1, n), place("bias"))]
     held = 2 * (m * k + k * n) * x.dtype.itemsize + 2 * m * n * to.itemsize + 4 * m * n
-    stack = 2 * m * k * x.dtype.itemsize  # x again, for further columns of arrays
+    stack = 4 * m * k * x.dtype.itemsize  # x again, for further columns of arrays and as the parts of float32
     return pl.pallas_call(
         body,
         grid=(count, steps[1], steps[0], steps[2]) if n_outer else (count, steps[0], steps[1], steps[2]),

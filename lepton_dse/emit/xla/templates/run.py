@@ -2,6 +2,7 @@
 
     python run.py                      model.mlir, the StableHLO text
     python run.py --source             model.py, the same as JAX source
+    python run.py --tiled              tiled.py, where there is one: model.py with matrix products as Pallas kernels
     python run.py --archive FILE       an archive of jax.export, as export.py writes it
     python run.py --interpret          model.mlir in the reference interpreter of StableHLO; a program of one device
 
@@ -10,6 +11,7 @@ Devices of the platform that JAX finds are used; without one, as many of the pro
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -195,6 +197,7 @@ def parsed():
     parser.add_argument("--model", default=HERE / "model.mlir", help="StableHLO text")
     parser.add_argument("--arguments", default=HERE / "arguments.json", help="its description")
     parser.add_argument("--source", action="store_true", help="run model.py instead")
+    parser.add_argument("--tiled", action="store_true", help="run tiled.py instead")
     parser.add_argument("--archive", help="run an archive of jax.export instead")
     parser.add_argument("--interpret", action="store_true", help="in the reference interpreter of StableHLO")
     parser.add_argument("--observe", help="folder for results, the compiled program and what the compiler says of it")
@@ -203,16 +206,46 @@ def parsed():
 
 def program(description, chosen):
     """The compiled program, whichever form was asked for."""
-    if chosen.source:
-        sys.path.insert(0, str(HERE))
-        import model
-
-        return compiled(description, model.sharded(description.mesh()))
+    if chosen.source or chosen.tiled:
+        return compiled(description, source(description, tiled=chosen.tiled))
     if chosen.archive:
         from jax import export
 
         return compiled(description, export.deserialize(bytearray(Path(chosen.archive).read_bytes())).call)
     return compiled(description, exported(description, Path(chosen.model).read_text(), used_platform()).call)
+
+
+def source(description, *, tiled):
+    """The function of whole arrays that model.py or tiled.py defines."""
+    sys.path.insert(0, str(HERE))
+    return importlib.import_module("tiled" if tiled else "model").sharded(description.mesh())
+
+
+def kernels(function, description):
+    """Grid and blocks of every Pallas kernel that a function calls, and how often."""
+    import jax
+
+    found = []
+
+    def walk(jaxpr, times):
+        for equation in jaxpr.eqns:
+            fields = equation.params
+            if equation.primitive.name == "pallas_call":
+                mapping = fields["grid_mapping"]
+                blocks = [
+                    [part.block_size for part in entry.block_shape if hasattr(part, "block_size")]
+                    for entry in mapping.block_mappings
+                ]
+                found.append({"grid": list(mapping.grid), "blocks": blocks, "times": times})
+                continue
+            turns = fields["length"] if equation.primitive.name == "scan" else 1
+            for value in fields.values():
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    walk(inner, times * turns)
+
+    walk(jax.make_jaxpr(function)(*description.structs(description.arguments)).jaxpr, 1)
+    return found
 
 
 def used_platform():
@@ -223,13 +256,13 @@ def used_platform():
     return {"gpu": "cuda"}.get(found, found)
 
 
-def observe(folder, function, found):
-    """Write results and what the compiler says of the program."""
+def observe(folder, function, found, called=()):
+    """Write results, what the compiler says of the program, and the kernels that it calls."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for number, value in enumerate(found):
         value.tofile(folder / f"result_{number}.bin")
-    said = {"imported": sorted({name.partition(".")[0] for name in sys.modules})}
+    said = {"imported": sorted({name.partition(".")[0] for name in sys.modules}), "kernels": list(called)}
     if hasattr(function, "as_text"):
         memory, cost = function.memory_analysis(), function.cost_analysis() or {}
         said["argument_bytes"] = int(memory.argument_size_in_bytes)
@@ -259,7 +292,8 @@ def main():
     function = interpreted(Path(chosen.model).read_text()) if chosen.interpret else program(description, chosen)
     found = run(HERE, description, function)
     if chosen.observe:
-        observe(chosen.observe, function, found)
+        called = kernels(source(description, tiled=True), description) if chosen.tiled else []
+        observe(chosen.observe, function, found, called)
     else:
         compare(description, found)
 
