@@ -6,25 +6,45 @@ from pathlib import Path
 
 from lepton_dse.cli.console import out
 from lepton_dse.errors import LeptonError
+from lepton_dse.report.sharding import sharding_table
 from lepton_dse.report.study_report.facts import Facts
 from lepton_dse.report.study_report.figures import FIGURE_WORDS, bound_words, figure_text, known_by
 from lepton_dse.report.tables import plain_table
 from lepton_dse.report.text import count, share
 from lepton_dse.study import Standing, read_finished
+from lepton_dse.study.detail import Detail
 from lepton_dse.study.levers import Lever, levers
 from lepton_dse.study.objectives import Objective
 
 __all__ = ["explain_study"]
 
 
-def explain_study(folder: Path, index: int | None) -> bool:
-    """Print why a candidate is as it is, the front's best in the first objective by default; false where it is not feasible."""
+def explain_study(folder: Path, index: int | None, output: Path | None) -> bool:
+    """Print why a candidate is as it is, the front's best in the first objective by default; false where it is not feasible.
+
+    How devices share its operations is shown where they do, and its plan is written where `output` says.
+    """
     facts = Facts(read_finished(folder))
     entry = _chosen(facts, folder, index)
+    if output is not None and entry.why:
+        raise LeptonError(f"candidate {entry.index} has no plan: {entry.why}", where=str(folder), fix="choose a feasible one")
+    shared = bool(entry.row.candidate.hardware.mesh) and not entry.why
+    planned = Detail(folder, facts.study).planned(entry) if output is not None or shared else None
+    _explain(facts, entry)
+    if planned is not None and planned.plan.sharding is not None:
+        out().print(sharding_table(planned.lowered, planned.plan.sharding))
+    if planned is not None and output is not None:
+        planned.save(output)
+        out().print(f"wrote {output}", soft_wrap=True)
+    return not entry.why
+
+
+def _explain(facts: Facts, entry: Standing) -> None:
+    """Print what is known of a candidate, and what the next lever would give."""
     console, candidate, figures = out(), entry.row.candidate, entry.row.figures
     console.print(f"Candidate {entry.index}: {candidate}")
     for name, value in figures.items():
-        if value is not None and name in FIGURE_WORDS:
+        if value is not None and name in facts.figures:
             console.print(f"  {FIGURE_WORDS[name].name} {figure_text(name, value)}, {known_by(name, entry.row)}")
     console.print(_why(facts, entry))
     for bound in facts.constraints:
@@ -41,7 +61,7 @@ def explain_study(folder: Path, index: int | None) -> bool:
     found = levers(facts.study, entry.index)
     if not found:
         console.print("No other single choice is better in any objective.")
-        return not entry.why
+        return
     names = [objective.figure for objective in facts.objectives]
     table = plain_table("Next lever: one other choice each", "lever", *(FIGURE_WORDS[name].name for name in names), "and then")
     for lever in found:
@@ -49,7 +69,6 @@ def explain_study(folder: Path, index: int | None) -> bool:
             f"{lever.axis}: {lever.choice}", *(_change(name, entry, lever.standing) for name in names), _then(facts, lever)
         )
     console.print(table)
-    return not entry.why
 
 
 def _chosen(facts: Facts, folder: Path, index: int | None) -> Standing:

@@ -212,12 +212,13 @@ def explain(
     candidate: Annotated[
         int | None, typer.Option(help="Of a study, by index; the best in its first objective by default.")
     ] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="Of a study: write the candidate's plan, for 'lepton emit'.")] = None,
 ) -> None:
     """Say why a plan, or a study's candidate, is as it is: what binds, and what the next lever would give."""
     from lepton_dse.cli import explaining, planning
 
-    if candidate is not None or path.is_dir():
-        _finish(explaining.explain_study(path, candidate))
+    if candidate is not None or output is not None or path.is_dir():
+        _finish(explaining.explain_study(path, candidate, output))
     else:
         _finish(planning.explain(path))
 

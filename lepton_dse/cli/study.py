@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +149,22 @@ def _table(asked: Study, rows: tuple[Row, ...]) -> Table:
     wanted = [*settings.minimize, *(entry.figure for entry in settings.constraints)]
     figures = [name for name in dict.fromkeys(("latency_s", *wanted)) if name != "accuracy"]
     measured = any(row.accuracy is not None for row in rows)
-    columns = ["target", "format", "zeros", "cut", "batch", *(FIGURE_WORDS[name].name for name in figures)]
+    meshed = settings.space.meshed
+    choices = ["target", *(["mesh"] if meshed else []), "format", "zeros", "cut", "batch"]
     table = plain_table(
         f"{asked.graph.name}: Pareto front of {', '.join(settings.minimize)}",
-        *columns,
+        *choices,
+        *(FIGURE_WORDS[name].name for name in figures),
         *(["accuracy, 95% interval"] if measured else []),
         "evidence of latency",
     )
     for row in rows:
         variant = row.candidate.variant
         zeros = variant.sparsity if isinstance(variant.sparsity, str) else share(variant.sparsity)
+        hardware = row.candidate.hardware
         table.add_row(
-            str(row.candidate.hardware),
+            str(replace(hardware, mesh="", stages=1)),
+            *([hardware.sharing or "-"] if meshed else []),
             variant.format,
             zeros,
             share(variant.channels),
@@ -213,6 +217,8 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "target": row.candidate.hardware.target,
         "numbers": dict(row.candidate.hardware.numbers),
+        "mesh": row.candidate.hardware.mesh or None,
+        "stages": row.candidate.hardware.stages,
         "format": variant.format,
         "sparsity": variant.sparsity,
         "channels": variant.channels,

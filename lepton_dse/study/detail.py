@@ -16,18 +16,41 @@ from lepton_dse import flow
 from lepton_dse.bundle import Bundle
 from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
-from lepton_dse.ir.graph import Graph
-from lepton_dse.plan import CostReport, Plan
+from lepton_dse.flow import PlannedModel
+from lepton_dse.ir.graph import Graph, LoweredGraph
+from lepton_dse.plan import CostReport, Plan, Sharding
+from lepton_dse.schedule.sharded import planned_sharding
+from lepton_dse.search.sharded import prices_of
+from lepton_dse.search.sharded.stages import operation_seconds
+from lepton_dse.study.machine import Machine, Pool, device_of, with_choices
+from lepton_dse.study.objectives import SHARED
 from lepton_dse.study.reading import Finished, Standing
 from lepton_dse.study.space import Sweep, Variant
 from lepton_dse.study.state import StoredFolder, stored_inputs
-from lepton_dse.study.work import Measured, figures_of_report, predicted, read_data, read_targets, shaped
-from lepton_dse.targets import AnyTarget, with_numbers
+from lepton_dse.study.work import Measured, figures_of_report, predicted, read_data, read_machines, shaped
+from lepton_dse.targets import AnyTarget, FpgaTarget
 
-__all__ = ["Detail", "Repriced"]
+__all__ = ["Detail", "Repriced", "Shared"]
 
 _SAME = 1e-9
 """Relative difference up to which two figures are one: sums may round differently on another processor."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How devices share a candidate's network.
+
+    Parameters
+    ----------
+    graph : LoweredGraph
+    sharding : Sharding
+    seconds : mapping of str to float
+        Of each operation, exchanges before it and the closing of its sums among them; sends between stages left out.
+    """
+
+    graph: LoweredGraph
+    sharding: Sharding
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -39,15 +62,19 @@ class Repriced:
     graph : Graph
         The network with its channels cut out and its zeros put in, in float.
     target : AnyTarget
+        Of a cluster, that of each device.
     report : CostReport
     plan : Plan or None
         Of a streaming design.
+    shared : Shared or None
+        Of devices that share the network.
     """
 
     graph: Graph
     target: AnyTarget
     report: CostReport
     plan: Plan | None
+    shared: Shared | None = None
 
 
 class Detail:
@@ -75,15 +102,19 @@ class Detail:
 
     @cached_property
     def targets(self) -> Mapping[str, AnyTarget]:
-        """The study's targets as they were, before any number was swept, by the names that its space has.
+        """The study's targets before any number was swept, by the names that its space has; of a cluster its device.
 
         Raises
         ------
         LeptonError
             If they cannot be read.
         """
+        return {name: device_of(machine) for name, machine in self._machines.items()}
+
+    @cached_property
+    def _machines(self) -> Mapping[str, Machine]:
         try:
-            found = read_targets(self._inputs)
+            found = read_machines(self._inputs)
             return {sweep.target: found[sweep.target] for sweep in self._sweeps}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             where = str(self._inputs)
@@ -114,22 +145,69 @@ class Detail:
         LeptonError
             If its figures are not those that were recorded: the package has changed since.
         """
-        candidate, settings = entry.row.candidate, self.study.settings
-        variant = candidate.variant
-        graph, hardware = self._shape(variant), candidate.hardware
-        target = with_numbers(self.targets[hardware.target], dict(hardware.numbers))
-        report, plan = predicted(candidate, graph, target, settings.fpga, lambda: self._bundle(graph, variant.format))
+        candidate, variant = entry.row.candidate, entry.row.candidate.variant
+        graph, machine = self._shape(variant), with_choices(self._machines[candidate.hardware.target], candidate.hardware)
+        if isinstance(machine, Pool):
+            planned = self._shared(entry, machine)
+            sharding, lowered = planned.plan.sharding, planned.lowered
+            assert sharding is not None
+            taken = operation_seconds(planned_sharding(lowered, sharding), prices_of(machine.cluster))
+            times = {op.name: time for op, time in zip(lowered.ops, taken, strict=True)}
+            return Repriced(graph, machine.device, planned.predicted, None, Shared(lowered, sharding, times))
+        fpga = self.study.settings.fpga
+        report, plan = predicted(candidate, graph, machine, fpga, lambda: self._bundle(graph, variant.format))
         self._hold(entry, report)
-        return Repriced(graph, target, report, plan)
+        return Repriced(graph, machine, report, plan)
+
+    def planned(self, entry: Standing) -> PlannedModel:
+        """The plan of a candidate that was feasible, which can be saved and emitted.
+
+        Raises
+        ------
+        LeptonError
+            If a plan has no such batch, or the figures of devices that share the network, or of a streaming design, are not those
+            that were recorded: the package has changed since.
+        """
+        candidate, settings = entry.row.candidate, self.study.settings
+        machine = with_choices(self._machines[candidate.hardware.target], candidate.hardware)
+        if isinstance(machine, Pool):
+            return self._shared(entry, machine)
+        if candidate.batch != 1:
+            fix = "choose a candidate of one sample a pass, or of a cluster"
+            raise LeptonError(f"a plan of one device for a batch of {candidate.batch}", where=str(candidate), fix=fix)
+        graph = self._shape(candidate.variant)
+        planned = flow.plan(graph, machine, format=candidate.variant.format, data=self._calibration, seed=settings.seed)
+        if isinstance(machine, FpgaTarget) and settings.fpga == "plan":
+            self._hold(entry, planned.predicted)
+        return planned
+
+    def _shared(self, entry: Standing, pool: Pool) -> PlannedModel:
+        candidate, hardware = entry.row.candidate, entry.row.candidate.hardware
+        planned = flow.shard(
+            self._shape(candidate.variant),
+            pool.cluster,
+            hardware.mesh,
+            batch=candidate.batch,
+            format=candidate.variant.format,
+            data=self._calibration,
+            stages=hardware.stages,
+            seed=self.study.settings.seed,
+        )
+        self._hold(entry, planned.predicted)
+        return planned
+
+    @property
+    def _calibration(self) -> Dataset | None:
+        return None if self._data is None else self._data.take(self.study.settings.calibration)
 
     def _bundle(self, graph: Graph, format: str) -> Bundle:
-        settings = self.study.settings
-        samples = None if self._data is None else self._data.take(settings.calibration)
-        return flow.quantize(graph, format, samples, seed=settings.seed)
+        return flow.quantize(graph, format, self._calibration, seed=self.study.settings.seed)
 
     def _hold(self, entry: Standing, report: CostReport) -> None:
         found = figures_of_report(report)
         for name, value in found.items():
+            if name not in entry.row.figures and name in SHARED:
+                continue  # an earlier version did not record them
             recorded = entry.row.figures.get(name)
             if (value is None or recorded is None) and value is recorded:
                 continue

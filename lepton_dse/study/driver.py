@@ -19,13 +19,17 @@ from pydantic import ValidationError
 from lepton_dse.data import Dataset
 from lepton_dse.errors import InvalidDataError, LeptonError
 from lepton_dse.files import read_text
+from lepton_dse.flow import PlannedModel
 from lepton_dse.importers import load_model
 from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import explain_validation
 from lepton_dse.reference.metrics.protocol import metric_named
+from lepton_dse.study.detail import Detail
 from lepton_dse.study.executing import Here, Runner, one_thread_each, process_pool
 from lepton_dse.study.keys import data_digest
+from lepton_dse.study.machine import check_sweep, machine_of
 from lepton_dse.study.objectives import MEASURED, Constraint, Objective, figures_of
+from lepton_dse.study.reading import read_finished
 from lepton_dse.study.reuse import Reuse, read_earlier
 from lepton_dse.study.run import Found, Row, Run, Step
 from lepton_dse.study.settings import Settings, read_study
@@ -33,7 +37,6 @@ from lepton_dse.study.software import software
 from lepton_dse.study.space import Space
 from lepton_dse.study.state import StudyFolder
 from lepton_dse.study.work import Inputs, software_digest, write_inputs
-from lepton_dse.targets import AnyTarget, load_target
 
 __all__ = ["Study"]
 
@@ -85,13 +88,11 @@ class Study:
         self.folder = Path(folder)
         self.found: Found | None = None
         self._toml = ""
-        self._targets = {sweep.target: _target(sweep.target, Path(root)) for sweep in space.targets}
+        self._machines = {sweep.target: machine_of(sweep, Path(root)) for sweep in space.targets}
         for sweep in space.targets:
-            known = dict(self._targets[sweep.target].quantities())
-            for path in sweep.numbers:
-                if path not in known:
-                    fix = f"'lepton targets {sweep.target}' lists them"
-                    raise LeptonError(f"no number '{path}'", where=sweep.target, fix=fix)
+            wrong = check_sweep(sweep, self._machines[sweep.target])
+            if wrong is not None:
+                raise wrong[1]
         self._data = self._chosen(Dataset.read(data) if isinstance(data, str | Path) else data)
 
     @classmethod
@@ -168,7 +169,7 @@ class Study:
             "settings": self.settings.model_dump(mode="json"),
             "model_digest": self.graph.digest,
             "data_digest": None if self._data is None else data_digest(self._data),
-            "targets_digest": _digest(*(target.digest for target in self._targets.values())),
+            "targets_digest": _digest(*(machine.digest for machine in self._machines.values())),
             "software": software(),
         }
         earlier = None if reuse is None else self._earlier(Path(reuse))
@@ -205,11 +206,26 @@ class Study:
         known = [(value, row) for row in rows if (value := chosen.value(row.figures)) is not None]
         return min(known, key=lambda entry: entry[0])[1] if known else None
 
+    def planned(self, row: Row) -> PlannedModel:
+        """The plan of a member of the front, which can be saved and emitted: :meth:`~lepton_dse.study.detail.Detail.planned`.
+
+        Raises
+        ------
+        LeptonError
+            If the folder is not as the study left it, or there is no such plan.
+        """
+        finished = read_finished(self.folder)
+        for entry in finished.candidates:
+            if entry.front and entry.row.candidate == row.candidate:
+                return Detail(self.folder, finished).planned(entry)
+        raise LeptonError(f"{row.candidate} is not on the front", where=str(self.folder), fix="give a member of the front")
+
     def _chosen(self, data: Dataset | None) -> Dataset | None:
         """The samples that are used, in seeded order; without any where nothing uses them."""
         settings = self.settings
         if not settings.measures:
-            if settings.fpga == "bound" or data is None:
+            calibrates = settings.fpga == "plan" or settings.space.meshed
+            if not calibrates or data is None:
                 return None
         else:
             metric = metric_named(settings.metric)
@@ -226,18 +242,14 @@ class Study:
         if folder.resolve() == self.folder.resolve():
             fix = "give the new study a folder of its own, or go on with this one by --resume"
             raise LeptonError("is the study's own folder", where=str(folder), fix=fix)
-        return read_earlier(folder, self.settings, self.graph, self._data, self._targets)
+        return read_earlier(folder, self.settings, self.graph, self._data, self._machines)
 
     def _inputs(self, asked: dict[str, Any], software: str) -> Inputs:
         parts = (asked["model_digest"], asked["data_digest"] or "", asked["targets_digest"])
         folder = self.folder.resolve() / "inputs" / _digest(*parts)[:24]
-        write_inputs(folder, self.graph, self._data, self._targets)
+        write_inputs(folder, self.graph, self._data, self._machines)
         settings = self.settings
         return Inputs(str(folder), settings.fpga, settings.metric, settings.calibration, settings.seed, software)
-
-
-def _target(name: str, root: Path) -> AnyTarget:
-    return load_target(root / name if name.endswith(".toml") else name)
 
 
 def _digest(*parts: str) -> str:

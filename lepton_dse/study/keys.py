@@ -5,6 +5,8 @@ price     numbers of the hardware model, those of the sweep put in; the batch; f
           and zeros put in: its structure, its shapes, and which constants are zero, but no other value
 planned   where an FPGA's design is planned: numbers of the hardware model, batch, the variant, the float network
           with its weights, the calibration samples, and the seed
+shared    where a cluster's devices share the network: as planned, the numbers those of the cluster and of its device; and
+          the mesh and the stages
 accuracy  the float network with its weights, the variant, the metric, the samples that it is measured on and their
           labels, the calibration samples, and the seed
 ========  =========================================================================================================
@@ -24,10 +26,11 @@ import numpy as np
 from lepton_dse.data import Dataset
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.serialize import structure
+from lepton_dse.study.machine import Machine, Pool, with_choices
 from lepton_dse.study.settings import Settings
 from lepton_dse.study.space import Candidate, Hardware, Variant
 from lepton_dse.study.work import shaped
-from lepton_dse.targets import AnyTarget, FpgaTarget, with_numbers
+from lepton_dse.targets import FpgaTarget
 
 __all__ = ["Keys", "Shapes", "data_digest"]
 
@@ -70,13 +73,13 @@ class Keys:
         Of its network.
     data : Dataset, optional
         The samples that it uses, in its order.
-    targets : mapping of str to hardware model
+    machines : mapping of str to Machine
         By the names that its space has.
     """
 
-    def __init__(self, settings: Settings, shapes: Shapes, data: Dataset | None, targets: Mapping[str, AnyTarget]) -> None:
-        self._settings, self._shapes, self._data, self._targets = settings, shapes, data, targets
-        self._hardware: dict[Hardware, tuple[str, bool]] = {}
+    def __init__(self, settings: Settings, shapes: Shapes, data: Dataset | None, machines: Mapping[str, Machine]) -> None:
+        self._settings, self._shapes, self._data, self._machines = settings, shapes, data, machines
+        self._hardware: dict[Hardware, tuple[str, str]] = {}
         self._samples: dict[int, str] = {}
 
     def price(self, candidate: Candidate) -> str:
@@ -87,12 +90,13 @@ class Keys:
         LeptonError
             If the network or the hardware cannot be made.
         """
-        hardware, planned = self._machine(candidate.hardware)
+        hardware, kind = self._machine(candidate.hardware)
         variant, settings = candidate.variant, self._settings
-        if planned:
-            network = [self._shapes.graph.digest, asdict(variant), self._first(settings.calibration), settings.seed]
-            return _digest("planned", hardware, candidate.batch, *network)
-        return _digest("price", hardware, candidate.batch, variant.format, self._shapes.digest(variant.shape))
+        if kind == "price":
+            return _digest(kind, hardware, candidate.batch, variant.format, self._shapes.digest(variant.shape))
+        network = [self._shapes.graph.digest, asdict(variant), self._first(settings.calibration), settings.seed]
+        shared = [candidate.hardware.mesh, candidate.hardware.stages] if kind == "shared" else []
+        return _digest(kind, hardware, candidate.batch, *network, *shared)
 
     def accuracy(self, variant: Variant, samples: int) -> str:
         """The key of a variant's accuracy on the first samples."""
@@ -101,12 +105,13 @@ class Keys:
         network = (self._shapes.graph.digest, asdict(variant))
         return _digest("accuracy", *network, settings.metric, samples, measured, calibration, settings.seed)
 
-    def _machine(self, hardware: Hardware) -> tuple[str, bool]:
-        """Digest of a hardware model, and whether its designs are planned."""
+    def _machine(self, hardware: Hardware) -> tuple[str, str]:
+        """Digest of a hardware model or a cluster, and the kind of key that its prices have."""
         if hardware not in self._hardware:
-            target = with_numbers(self._targets[hardware.target], dict(hardware.numbers))
-            planned = isinstance(target, FpgaTarget) and self._settings.fpga == "plan"
-            self._hardware[hardware] = target.digest, planned
+            machine = with_choices(self._machines[hardware.target], hardware)
+            planned = isinstance(machine, FpgaTarget) and self._settings.fpga == "plan"
+            kind = "shared" if isinstance(machine, Pool) else "planned" if planned else "price"
+            self._hardware[hardware] = machine.digest, kind
         return self._hardware[hardware]
 
     def _first(self, count: int) -> str:

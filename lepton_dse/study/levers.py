@@ -20,7 +20,7 @@ class Lever:
     Parameters
     ----------
     axis : str
-        What is chosen otherwise: format, zeros, channels cut, hardware, batch, or the path of a swept number.
+        What is chosen otherwise: format, zeros, channels cut, hardware, mesh, stages, batch, or the path of a swept number.
     choice : str
         The other value.
     standing : Standing
@@ -90,6 +90,11 @@ def _neighbours(study: Finished, here: Candidate) -> Iterator[tuple[str, list[tu
     for path, _ in hardware.numbers:
         siblings = [machine for machine in machines if _differs_in(machine, hardware, path)]
         yield path, [(f"{dict(machine.numbers)[path]:g}", replace(here, hardware=machine)) for machine in siblings]
+    sweep = next(sweep for sweep in space.targets if sweep.target == hardware.target)
+    meshes = [replace(hardware, mesh=mesh) for mesh in sweep.every_mesh if mesh != hardware.mesh]
+    yield "mesh", [(machine.mesh, replace(here, hardware=machine)) for machine in meshes]
+    depths = [replace(hardware, stages=stages) for stages in sweep.stages if stages != hardware.stages]
+    yield "stages", [(str(machine.stages), replace(here, hardware=machine)) for machine in depths]
     batches = [batch for batch in space.batches if batch != here.batch]
     yield "batch", [(str(batch), replace(here, batch=batch)) for batch in batches]
 

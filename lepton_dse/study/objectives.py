@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lepton_dse.errors import LeptonError
 
-__all__ = ["FIGURES", "MEASURED", "RESOURCES", "Constraint", "Figures", "Objective", "figures_of", "needs_data"]
+__all__ = ["FIGURES", "MEASURED", "RESOURCES", "SHARED", "Constraint", "Figures", "Objective", "figures_of", "needs_data"]
 
 Figures = Mapping[str, float | None]
 """By name; None where a figure is not known."""
@@ -22,7 +22,9 @@ MEASURED = ("accuracy", "loss_points")
 """Figures that need data."""
 RESOURCES = ("lut", "ff", "dsp", "bram18")
 """Of a planned FPGA design."""
-FIGURES = ("latency_s", "throughput_per_s", "energy_j", "peak_bytes", "weight_bytes", *RESOURCES, *MEASURED)
+SHARED = ("devices", "exchanged_bytes")
+"""Of devices that share the network: how many, and the messages of their exchanges; 1 and 0 of a device by itself."""
+FIGURES = ("latency_s", "throughput_per_s", "energy_j", "peak_bytes", "weight_bytes", *SHARED, *RESOURCES, *MEASURED)
 _GREATER_IS_BETTER = ("throughput_per_s", "accuracy")
 _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
 

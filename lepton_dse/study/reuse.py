@@ -17,12 +17,12 @@ from lepton_dse.data import Dataset
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.study.keys import Keys, Shapes
+from lepton_dse.study.machine import Machine
 from lepton_dse.study.settings import Settings
 from lepton_dse.study.software import software
 from lepton_dse.study.space import Candidate, Variant
 from lepton_dse.study.state import read_record, stored_inputs, stored_measured, stored_records
-from lepton_dse.study.work import Measured, Priced, read_data, read_inputs, read_targets
-from lepton_dse.targets import AnyTarget
+from lepton_dse.study.work import Measured, Priced, read_data, read_inputs, read_machines
 
 __all__ = ["Reuse", "read_earlier"]
 
@@ -57,7 +57,7 @@ class Reuse:
         return self.accuracies.get(self.keys.accuracy(variant, samples))
 
 
-def read_earlier(folder: Path, settings: Settings, graph: Graph, data: Dataset | None, targets: Mapping[str, AnyTarget]) -> Reuse:
+def read_earlier(folder: Path, settings: Settings, graph: Graph, data: Dataset | None, machines: Mapping[str, Machine]) -> Reuse:
     """What a new study can take over from the folder of an earlier one, finished or not.
 
     Parameters
@@ -69,7 +69,7 @@ def read_earlier(folder: Path, settings: Settings, graph: Graph, data: Dataset |
     graph : Graph
     data : Dataset, optional
         The samples that the new study uses, in its order.
-    targets : mapping of str to hardware model
+    machines : mapping of str to Machine
         By the names that the new study's space has.
 
     Raises
@@ -86,7 +86,7 @@ def read_earlier(folder: Path, settings: Settings, graph: Graph, data: Dataset |
         old, _ = read_inputs(kept)
         if old.digest != asked["model_digest"]:
             raise ValueError("another model")
-        keys = Keys(before, shapes if old.digest == graph.digest else Shapes(old), read_data(kept), read_targets(kept))
+        keys = Keys(before, shapes if old.digest == graph.digest else Shapes(old), read_data(kept), read_machines(kept))
         prices = {}
         for record in stored_records(folder, before.space.size):
             if not record.priced.failed:
@@ -95,7 +95,7 @@ def read_earlier(folder: Path, settings: Settings, graph: Graph, data: Dataset |
         accuracies = {keys.accuracy(*place): found for place, found in known if found.accuracy is not None}
     except (ValidationError, KeyError, TypeError, ValueError, AttributeError, SafetensorError, OSError) as error:
         raise LeptonError("the study's record is damaged", where=str(folder), fix="choose another one to reuse") from error
-    return Reuse(Keys(settings, shapes, data, targets), prices, accuracies)
+    return Reuse(Keys(settings, shapes, data, machines), prices, accuracies)
 
 
 def _refuse_other_software(folder: Path, before: object) -> None:

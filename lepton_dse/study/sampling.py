@@ -39,8 +39,14 @@ class Axes:
         for sweep in space.targets:
             for path, values in sweep.numbers.items():
                 self._longest[path] = max(self._longest.get(path, 0), len(values))
+        self._shared = {
+            "mesh": max(len(sweep.every_mesh) for sweep in space.targets),
+            "stages": max(len(sweep.stages) for sweep in space.targets),
+        }
+        self._shared = {name: count for name, count in self._shared.items() if count > 1}
         named = {"format": len(space.formats), "target": len(space.targets)}
         ordered = {"channels": len(space.channels), "sparsity": len(space.sparsities), "batch": len(space.batches)}
+        ordered |= self._shared
         ordered |= {f"number {path}": count for path, count in self._longest.items()}
         self.distributions: dict[str, BaseDistribution] = {
             **{name: CategoricalDistribution(tuple(range(count))) for name, count in named.items()},
@@ -55,19 +61,27 @@ class Axes:
         variant = Variant(
             space.formats[digits["format"]], space.sparsities[digits["sparsity"]], space.channels[digits["channels"]]
         )
-        return space.index(Candidate(variant, Hardware(sweep.target, numbers), space.batches[digits["batch"]]))
+        mesh = sweep.every_mesh[digits.get("mesh", 0) % len(sweep.every_mesh)]
+        stages = sweep.stages[digits.get("stages", 0) % len(sweep.stages)]
+        return space.index(Candidate(variant, Hardware(sweep.target, numbers, mesh, stages), space.batches[digits["batch"]]))
 
     def digits(self, index: int) -> dict[str, int]:
         """A position of a candidate; 0 along the numbers that its target does not sweep."""
         space, candidate = self._space, self._space.candidate(index)
         position = self._targets[candidate.hardware.target]
-        chosen, swept = dict(candidate.hardware.numbers), space.targets[position].numbers
+        chosen, sweep = dict(candidate.hardware.numbers), space.targets[position]
+        swept = sweep.numbers
+        shared = {
+            "mesh": sweep.every_mesh.index(candidate.hardware.mesh),
+            "stages": sweep.stages.index(candidate.hardware.stages),
+        }
         return {
             "format": space.formats.index(candidate.variant.format),
             "target": position,
             "channels": space.channels.index(candidate.variant.channels),
             "sparsity": space.sparsities.index(candidate.variant.sparsity),
             "batch": space.batches.index(candidate.batch),
+            **{name: shared[name] for name in self._shared},
             **{f"number {path}": swept[path].index(chosen[path]) if path in chosen else 0 for path in self._longest},
         }
 

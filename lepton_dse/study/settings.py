@@ -14,9 +14,10 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.files import inside, read_text
 from lepton_dse.plan import explain_validation
 from lepton_dse.reference.metrics.protocol import metric_named
+from lepton_dse.study.machine import check_sweep, machine_of
 from lepton_dse.study.objectives import RESOURCES, Constraint, Objective, figures_of, needs_data
 from lepton_dse.study.space import Name, Space
-from lepton_dse.targets import load_target, target_names
+from lepton_dse.targets import target_names
 
 __all__ = ["Settings", "StudyFile", "read_study", "schema"]
 
@@ -154,15 +155,14 @@ def read_study(path: Path) -> StudyFile:
             raise LeptonError(f"no such file: {name}", where=_place(path, text, loc), fix=fix)
     for sweep in study.space.targets:
         try:
-            target = load_target(path.parent / sweep.target if sweep.target.endswith(".toml") else sweep.target)
+            machine = machine_of(sweep, path.parent)
         except LeptonError as error:
             where = _place(path, text, ("space", "targets"), sweep.target)
             raise LeptonError(f"{error.where}: {error.what}".removeprefix(": "), where=where, fix=error.fix) from error
-        known = dict(target.quantities())
-        for number in sweep.numbers:
-            if number not in known:
-                where = _place(path, text, ("space", "targets"), number)
-                raise LeptonError(f"no number '{number}'", where=where, fix=f"'lepton targets {sweep.target}' lists them")
+        wrong = check_sweep(sweep, machine)
+        if wrong is not None:
+            named, complaint = wrong
+            raise LeptonError(complaint.what, where=_place(path, text, ("space", "targets"), named), fix=complaint.fix)
     return study
 
 

@@ -1,7 +1,8 @@
 """What a study may choose from: hardware, and what becomes of the network.
 
 A space is the product of five axes, from outer to inner: shares of channels that leave, sparsities, formats, hardware, batches.
-It is never written out. A candidate has an index, in mixed radix, and both ways between the two take no longer in a large space.
+Hardware is a device, its numbers swept, or a cluster, the mesh of its devices that share the network swept. It is never written
+out. A candidate has an index, in mixed radix, and both ways between the two take no longer in a large space.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, fie
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.numerics.formats import Precision
+from lepton_dse.parallel.layout import Mesh
 
 __all__ = ["Candidate", "Hardware", "Name", "Space", "Sweep", "Variant"]
 
@@ -71,7 +73,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A target, some of its numbers replaced.
+    """A target, some of its numbers replaced, or a cluster with a mesh of its devices.
 
     Parameters
     ----------
@@ -79,13 +81,29 @@ class Hardware:
         A name or a path, as the space says it.
     numbers : tuple of (str, float)
         For :func:`~lepton_dse.targets.sweep.with_numbers`.
+    mesh : str
+        Such as ``x=2,y=4``; empty where one device runs the network by itself.
+    stages : int
+        Of a pipeline, each on a mesh of its own.
     """
 
     target: str
     numbers: tuple[tuple[str, float], ...] = ()
+    mesh: str = ""
+    stages: int = 1
+
+    @property
+    def devices(self) -> int:
+        """Devices of all stages."""
+        return self.stages * (Mesh.parse(self.mesh).devices if self.mesh else 1)
+
+    @property
+    def sharing(self) -> str:
+        """The mesh, and the stages where there are several; empty where one device runs the network by itself."""
+        return f"{self.mesh}; {self.stages} stages" if self.stages > 1 else self.mesh
 
     def __str__(self) -> str:
-        chosen = ", ".join(f"{path}={value:g}" for path, value in self.numbers)
+        chosen = ", ".join(f"{path}={value:g}" for path, value in self.numbers) or self.sharing
         return f"{self.target}[{chosen}]" if chosen else self.target
 
 
@@ -106,12 +124,16 @@ class _Frozen(BaseModel):
 
 
 class Sweep(_Frozen):
-    """A target, and numbers of its hardware model that an architect may choose."""
+    """A target with numbers of its hardware model that an architect may choose, or a cluster with meshes of its devices."""
 
     target: Name
-    """Name of a target, or path of a TOML file below the study's folder."""
+    """Name of a target or of a cluster, or path of a TOML file below the study's folder."""
     numbers: dict[str, Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Path of a number, as ``lepton targets NAME`` lists it, to its values."""
+    meshes: tuple[PositiveInt | Name, ...] = ()
+    """Of a cluster: meshes such as "x=2,y=4"; a number of devices stands for every mesh of them with one axis or two."""
+    stages: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
+    """Of a cluster: stages of a pipeline, each on a mesh of its own."""
 
     @field_validator("numbers")
     @classmethod
@@ -120,24 +142,48 @@ class Sweep(_Frozen):
             _refuse_twice(path, values)
         return numbers
 
+    @field_validator("meshes")
+    @classmethod
+    def _known_meshes(cls, meshes: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        try:
+            written = tuple(entry if isinstance(entry, int) else str(Mesh.parse(entry)) for entry in meshes)
+            _refuse_twice("meshes", _all_meshes(written))
+        except LeptonError as error:
+            raise ValueError(str(error)) from error
+        return written
+
+    @field_validator("stages")
+    @classmethod
+    def _distinct_stages(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        _refuse_twice("stages", stages)
+        return stages
+
+    @cached_property
+    def every_mesh(self) -> tuple[str, ...]:
+        """The meshes, those that a number of devices stands for one by one; an empty text alone where there are none."""
+        return _all_meshes(self.meshes) or ("",)
+
     @cached_property
     def size(self) -> int:
-        """How many hardware models it stands for."""
-        return math.prod(len(values) for values in self.numbers.values())
+        """How many choices of hardware it stands for."""
+        return math.prod(self._radices)
+
+    @cached_property
+    def _radices(self) -> tuple[int, ...]:
+        return *(len(values) for values in self.numbers.values()), len(self.every_mesh), len(self.stages)
 
     def hardware(self, index: int) -> Hardware:
-        """One of them; the last number changes fastest."""
-        digits = _digits(index, [len(values) for values in self.numbers.values()])
+        """One of them; stages change fastest, then meshes, then the last number."""
+        *digits, mesh, stage = _digits(index, self._radices)
         chosen = zip(self.numbers.items(), digits, strict=True)
-        return Hardware(self.target, tuple((path, values[digit]) for (path, values), digit in chosen))
+        numbers = tuple((path, values[digit]) for (path, values), digit in chosen)
+        return Hardware(self.target, numbers, self.every_mesh[mesh], self.stages[stage])
 
     def index(self, hardware: Hardware) -> int:
         """The inverse of :meth:`hardware`."""
         chosen = dict(hardware.numbers)
-        found = 0
-        for path, values in self.numbers.items():
-            found = found * len(values) + values.index(chosen[path])
-        return found
+        digits = [values.index(chosen[path]) for path, values in self.numbers.items()]
+        return _number([*digits, self.every_mesh.index(hardware.mesh), self.stages.index(hardware.stages)], self._radices)
 
 
 class Space(_Frozen):
@@ -147,7 +193,8 @@ class Space(_Frozen):
     """
 
     targets: Annotated[tuple[Sweep, ...], Field(min_length=1)]
-    """Names, paths of TOML files below the study's folder, or tables ``{target, numbers}`` that sweep a hardware model."""
+    """Names, paths of TOML files below the study's folder, tables ``{target, numbers}`` that sweep a hardware model, or tables
+    ``{target, meshes, stages}`` whose target is a cluster."""
     formats: Annotated[tuple[str, ...], Field(min_length=1)] = ("int8",)
     """float32, float16, int8, w4a8 ..."""
     sparsities: Annotated[tuple[Share | str, ...], Field(min_length=1)] = (0.0,)
@@ -261,13 +308,15 @@ class Space(_Frozen):
             machine,
             self.batches.index(candidate.batch),
         )
-        found = 0
-        for digit, radix in zip(digits, self._radices, strict=True):
-            found = found * radix + digit
-        return found
+        return _number(digits, self._radices)
+
+    @cached_property
+    def meshed(self) -> bool:
+        """Whether devices may share the network."""
+        return any(sweep.meshes for sweep in self.targets)
 
     def hardware(self, index: int) -> Hardware:
-        """One of the hardware models, all sweeps in their order."""
+        """One of the choices of hardware, all sweeps in their order."""
         for sweep in self.targets:
             if index < sweep.size:
                 return sweep.hardware(index)
@@ -283,12 +332,33 @@ class Space(_Frozen):
         return type(self)(**{**dict(self), "targets": targets})
 
 
-def _digits(index: int, radices: Any) -> list[int]:
+def _digits(index: int, radices: Sequence[int]) -> list[int]:
     digits = []
     for radix in reversed(radices):
         index, digit = divmod(index, radix)
         digits.append(digit)
     return digits[::-1]
+
+
+def _number(digits: Sequence[int], radices: Sequence[int]) -> int:
+    """The inverse of :func:`_digits`."""
+    found = 0
+    for digit, radix in zip(digits, radices, strict=True):
+        found = found * radix + digit
+    return found
+
+
+def _all_meshes(meshes: Sequence[int | str]) -> tuple[str, ...]:
+    """Meshes in words: a number of devices as one axis, then as two, the outer one growing."""
+    found: list[str] = []
+    for entry in meshes:
+        if isinstance(entry, str):
+            found.append(entry)
+            continue
+        found.append(str(Mesh((("x", entry),))))
+        outer = (size for size in range(2, entry // 2 + 1) if entry % size == 0)
+        found += [str(Mesh((("x", size), ("y", entry // size)))) for size in outer]
+    return tuple(found)
 
 
 def _refuse_twice(what: str, values: Any) -> None:

@@ -25,18 +25,22 @@ from lepton_dse.compress.prune import prune
 from lepton_dse.data import Dataset, Interval
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import read_text, write_bytes
-from lepton_dse.ir.graph import Graph
+from lepton_dse.flow.sharding import sharding_misfits, staged_report
+from lepton_dse.ir.graph import Graph, LoweredGraph
 from lepton_dse.ir.serialize import graph_to_files, read_graph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
+from lepton_dse.parallel.layout import Mesh
 from lepton_dse.plan import CostReport, Plan
 from lepton_dse.reference.accuracy import outputs_of
 from lepton_dse.reference.metrics.protocol import Outputs, metric_named
+from lepton_dse.search.sharded import ShardedPlan, StepPrices, plan_sharding, prices_of
 from lepton_dse.sim.report import stored_format
-from lepton_dse.study.objectives import MEASURED
+from lepton_dse.study.machine import Machine, Pool, machine_from_json, machine_to_json, with_choices
+from lepton_dse.study.objectives import MEASURED, RESOURCES
 from lepton_dse.study.software import software
 from lepton_dse.study.space import Candidate, Hardware, Variant
-from lepton_dse.targets import AnyTarget, FpgaTarget, target_from_json, target_to_json, with_numbers
+from lepton_dse.targets import AnyTarget, FpgaTarget
 
 __all__ = [
     "Inputs",
@@ -51,7 +55,7 @@ __all__ = [
     "predicted",
     "read_data",
     "read_inputs",
-    "read_targets",
+    "read_machines",
     "shaped",
     "software_digest",
     "write_inputs",
@@ -296,7 +300,7 @@ def _words(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def write_inputs(folder: Path, graph: Graph, data: Dataset | None, targets: dict[str, AnyTarget]) -> None:
+def write_inputs(folder: Path, graph: Graph, data: Dataset | None, machines: Mapping[str, Machine]) -> None:
     """Write what :class:`Inputs` names, unless it is there: the folder's name is the digest of all of it."""
     if (folder / _TARGETS_FILE).is_file():
         return
@@ -305,7 +309,7 @@ def write_inputs(folder: Path, graph: Graph, data: Dataset | None, targets: dict
     if data is not None:
         arrays = {"x": np.ascontiguousarray(data.x)} | ({} if data.y is None else {"y": np.ascontiguousarray(data.y)})
         write_bytes(folder / _DATA_FILE, save(arrays))
-    texts = {name: target_to_json(target) for name, target in targets.items()}
+    texts = {name: machine_to_json(machine) for name, machine in machines.items()}
     write_bytes(folder / _TARGETS_FILE, json.dumps(texts).encode())  # the last one: where it is, the others are
 
 
@@ -327,10 +331,10 @@ def read_data(folder: Path) -> Dataset | None:
     return Dataset(arrays["x"], arrays.get("y"))
 
 
-def read_targets(folder: Path) -> dict[str, AnyTarget]:
-    """The hardware models that :func:`write_inputs` wrote, by name."""
+def read_machines(folder: Path) -> dict[str, Machine]:
+    """The hardware models and clusters that :func:`write_inputs` wrote, by name."""
     texts: dict[str, str] = json.loads(read_text(folder / _TARGETS_FILE))
-    return {name: target_from_json(text, where=name) for name, text in texts.items()}
+    return {name: machine_from_json(text, where=name) for name, text in texts.items()}
 
 
 def shaped(graph: Graph, variant: Variant) -> Graph:
@@ -345,23 +349,37 @@ def shaped(graph: Graph, variant: Variant) -> Graph:
 def _caught_price(inputs: Inputs, candidate: Candidate) -> Priced:
     try:
         return _price(inputs, candidate)
+    except UnfitWorkerError:
+        raise
     except Exception as error:  # any wrong candidate is a value, and no reason to end the study
         return Priced({}, why=_reason(error), failed=True)
 
 
 def _price(inputs: Inputs, candidate: Candidate) -> Priced:
     variant = candidate.variant
-    graph, target = _shape(inputs.folder, *variant.shape), _hardware(inputs.folder, candidate.hardware)
-    report, _ = predicted(candidate, graph, target, inputs.fpga, lambda: _bundle(inputs, variant))
-    figures = {**figures_of_report(report), "weight_bytes": _weight_bytes(inputs.folder, variant)}
+    graph, machine = _shape(inputs.folder, *variant.shape), _hardware(inputs.folder, candidate.hardware)
+    weights = {"weight_bytes": _weight_bytes(inputs.folder, variant)}
+    if isinstance(machine, Pool):
+        mesh, stages, lowered = _mesh(candidate), candidate.hardware.stages, _lowered(inputs, variant, candidate.batch)
+        misfits = sharding_misfits(lowered, mesh, stages, machine.cluster)
+        if misfits:
+            return Priced({"devices": float(candidate.hardware.devices), **weights}, why="; ".join(map(str, misfits)))
+        found = _shared(inputs, variant, candidate.hardware.target, mesh, candidate.batch)
+        _, report = staged_report(found, stages, candidate.batch, _prices(inputs.folder, candidate.hardware.target))
+    else:
+        report, _ = predicted(candidate, graph, machine, inputs.fpga, lambda: _bundle(inputs, variant))
     band = None if report.band is None else report.band.mape_pct
-    return Priced(figures, report.evidence.value, band, "; ".join(map(str, report.violations)))
+    return Priced({**figures_of_report(report), **weights}, report.evidence.value, band, "; ".join(map(str, report.violations)))
+
+
+def _mesh(candidate: Candidate) -> Mesh:
+    return Mesh.parse(candidate.hardware.mesh)
 
 
 def predicted(
     candidate: Candidate, graph: Graph, target: AnyTarget, fpga: str, bundle: Callable[[], Bundle]
 ) -> tuple[CostReport, Plan | None]:
-    """What a candidate costs, and its plan where a streaming design is planned.
+    """What a candidate costs on a device by itself, and its plan where a streaming design is planned.
 
     Parameters
     ----------
@@ -390,7 +408,9 @@ def figures_of_report(report: CostReport) -> dict[str, float | None]:
         "throughput_per_s": report.throughput_per_s,
         "energy_j": report.energy_j,
         "peak_bytes": report.peak_bytes,
-        **{name.lower(): amount for name, amount in report.resources.items()},
+        "devices": report.resources.get("devices", 1.0),
+        "exchanged_bytes": report.traffic_bytes.get("exchanged", 0.0),
+        **{name.lower(): amount for name, amount in report.resources.items() if name.lower() in RESOURCES},
     }
 
 
@@ -454,11 +474,33 @@ def _weight_bytes(folder: str, variant: Variant) -> float:
     return sum(graph.tensors[name].elements * stored_format(graph, name, precision).bits for name in graph.constants) / 8
 
 
+@lru_cache(maxsize=4)
+def _lowered(inputs: Inputs, variant: Variant, batch: int) -> LoweredGraph:
+    return lower_bundle(_bundle(inputs, variant)).with_batch(batch)
+
+
+@lru_cache(maxsize=16)
+def _shared(inputs: Inputs, variant: Variant, cluster: str, mesh: Mesh, batch: int) -> ShardedPlan:
+    """Strategies, which are the same for any number of stages."""
+    return plan_sharding(_lowered(inputs, variant, batch), mesh, _prices(inputs.folder, cluster))
+
+
+@lru_cache(maxsize=16)
+def _prices(folder: str, cluster: str) -> StepPrices:
+    pool = _machines(folder)[cluster]
+    assert isinstance(pool, Pool)
+    prices = prices_of(pool.cluster)
+    if prices.device.digest != pool.device.digest:
+        where = f"a worker on {platform.node()} has another hardware model of {pool.device.name}"
+        raise UnfitWorkerError(f"{where}; give it the one that is here")
+    return prices
+
+
 @lru_cache(maxsize=2)
-def _targets(folder: str) -> dict[str, AnyTarget]:
-    return read_targets(Path(folder))
+def _machines(folder: str) -> dict[str, Machine]:
+    return read_machines(Path(folder))
 
 
 @lru_cache(maxsize=1024)
-def _hardware(folder: str, hardware: Hardware) -> AnyTarget:
-    return with_numbers(_targets(folder)[hardware.target], dict(hardware.numbers))
+def _hardware(folder: str, hardware: Hardware) -> Machine:
+    return with_choices(_machines(folder)[hardware.target], hardware)

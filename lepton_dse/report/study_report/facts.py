@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.study import Finished, Standing
-from lepton_dse.study.objectives import Constraint, Figures, Objective
+from lepton_dse.study.objectives import FIGURES, SHARED, Constraint, Figures, Objective, figures_of
 
 __all__ = ["Facts", "Reason", "grouped_reasons"]
 
@@ -50,6 +50,13 @@ class Facts:
         self.feasible = tuple(entry for entry in study.candidates if not entry.why)
         self._points = self._values(self.front)
         self._only = {bound: self._values(self._breaking_only(bound)) for bound in self.constraints}
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of figures that are told: those of devices that share the network only where any may, or where asked for."""
+        asked = figures_of(self.objectives, self.constraints)
+        meshed = self.study.settings.space.meshed
+        return tuple(name for name in FIGURES if meshed or name not in SHARED or name in asked)
 
     def best(self, objective: Objective) -> tuple[Standing, int]:
         """The first member of the front that is best in one objective, and how many are as good."""

@@ -49,6 +49,8 @@ FIGURE_WORDS = {
     "energy_j": Words("energy", "the least energy", "J", joules),
     "peak_bytes": Words("peak memory", "the least peak memory", "B", _bytes),
     "weight_bytes": Words("weights", "the smallest weights", "B", _bytes),
+    "devices": Words("devices", "the fewest devices", "", count),
+    "exchanged_bytes": Words("exchanged", "the fewest bytes exchanged", "B", _bytes),
     "lut": Words("LUTs", "the fewest LUTs", "", count),
     "ff": Words("flip-flops", "the fewest flip-flops", "", count),
     "dsp": Words("DSP slices", "the fewest DSP slices", "", count),
@@ -56,7 +58,7 @@ FIGURE_WORDS = {
     "accuracy": Words("accuracy", "the best accuracy", "", "{:.4f}".format, additive=True),
     "loss_points": Words("points lost", "the fewest points of accuracy lost", "", "{:.2f}".format, additive=True),
 }
-_COUNTED = ("peak_bytes", "weight_bytes")
+_COUNTED = ("peak_bytes", "weight_bytes", "exchanged_bytes")
 
 
 def figure_text(name: str, value: float | None) -> str:
@@ -84,6 +86,8 @@ def known_by(name: str, row: Row) -> str:
         return "not known"
     if name in ("accuracy", "loss_points"):
         return f"{Evidence.EXECUTED}: the compressed network was run on labelled data"
+    if name == "devices":
+        return "chosen: as many as the mesh and its stages have"
     if name in _COUNTED:
         return f"{Evidence.UNCHECKED}: counted from the shapes and formats of tensors"
     if name in RESOURCES:

@@ -16,7 +16,7 @@ from lepton_dse.report.study_report.facts import Facts
 from lepton_dse.report.text import count, joules, scaled, seconds, share
 from lepton_dse.sim.report import stored_format
 from lepton_dse.study import Standing
-from lepton_dse.study.detail import Detail, Repriced
+from lepton_dse.study.detail import Detail, Repriced, Shared
 from lepton_dse.targets import FpgaTarget
 
 __all__ = ["HEADINGS", "Member", "members_of", "plan_of", "proof_words"]
@@ -37,8 +37,10 @@ HEADINGS = (
         "evidence",
     ),
     ("stage", *_STORED, "folding", "MACs", "bytes moved", "busy", "of slowest", "bound by", "of interval", "energy", "evidence"),
+    ("operation", *_STORED, "shared by", "MACs", "stage", "time", "share of time", "evidence"),
 )
-"""Of the table of operations: on processors, and of a streaming design."""
+"""Of the table of operations: on processors, of a streaming design, and on devices that share them."""
+_SHARED = 2
 Cell = str | tuple[str, str]
 """Text, or text with a smaller one below it."""
 _MEMBERS = 48
@@ -112,6 +114,10 @@ def _spread(facts: Facts) -> list[Standing]:
 def plan_of(member: Member) -> dict[str, Any]:
     """A member's plan as data for the page's script; all numbers are text already, but shares that are drawn."""
     report, target = member.found.report, member.found.target
+    if member.found.shared is not None:
+        rows, note = _shared_operations(member, member.found.shared), _shared_note(member, member.found.shared)
+        proof = proof_words(report)
+        return {"kind": _SHARED, "ops": rows, "total": None, "note": note, "use": _use(member), "proof": proof}
     streams = report.cycles is not None
     longest = max((op.latency_s for op in report.ops), default=0.0)
     whole = (longest if streams else sum(op.latency_s for op in report.ops)) or 1.0
@@ -132,7 +138,7 @@ def proof_words(report: CostReport) -> str:
     search = report.search
     if search is None:
         return "Nothing was searched for this figure: it is a bound that no design is faster than."
-    write = seconds if search.objective == "latency" else count
+    write = seconds if search.objective in ("latency", "seconds of all steps") else count
     looked = f"The search went over {count(search.evaluated)} mappings ({search.space}) for the least {search.objective}."
     if search.optimal:
         return f"{looked} It proved that none of them is better than {write(search.best)}."
@@ -172,6 +178,52 @@ def _operation(member: Member, op: OpCost, whole: float, known: str) -> list[Any
         "-" if op.energy_j is None else joules(op.energy_j),
         known,
     ]
+
+
+def _shared_operations(member: Member, shared: Shared) -> list[list[Cell]]:
+    """Operations of the lowered graph: which loops the axes of the mesh share, the stage, and the time with its exchanges."""
+    whole, stage = sum(shared.seconds.values()) or 1.0, 1
+    rows: list[list[Cell]] = []
+    for op in shared.graph.ops:
+        entry, taken = shared.sharding.ops[op.name], shared.seconds[op.name]
+        stage += op.name in shared.sharding.stages
+        result = shared.graph.tensors[op.output]
+        constant = next((name for name in op.inputs[1:2] if name in shared.graph.constants), None)
+        weights: Cell = "-"
+        zeros: Cell = "-"
+        if constant is not None:
+            form = shared.graph.tensors[constant].format
+            weights, zeros = (str(form.bits), str(form)), share(float(np.mean(np.asarray(shared.graph.constants[constant]) == 0)))
+        loops = ", ".join(f"{loop} over {'+'.join(axes)}" for loop, axes in entry.loops.items()) or "whole on every device"
+        nest = shared.graph.nest(op)
+        rows.append(
+            [
+                op.name,
+                op.kind,
+                weights,
+                (str(result.format.bits), str(result.format)),
+                zeros,
+                (loops, f"result [{', '.join('+'.join(axes) or '-' for axes in entry.home)}]"),
+                count(nest.iterations if nest.multiplies else 0),
+                count(stage),
+                seconds(taken) if taken else "-",
+                share(taken / whole) if taken else "-",
+                str(member.found.report.evidence),
+            ]
+        )
+    return rows
+
+
+def _shared_note(member: Member, shared: Shared) -> str:
+    report, stages = member.found.report, len(shared.sharding.stages) + 1
+    kernels, exchanges = (seconds(report.resources[name]) for name in ("kernels_s", "exchanges_s"))
+    sent = scaled(report.traffic_bytes["exchanged"], "B")
+    piped = f"; {count(stages)} stages work at the same time on different batches" if stages > 1 else ""
+    return (
+        f"{count(int(report.resources['devices']))} devices of {shared.sharding.cluster}, {member.found.target.name} each, share "
+        f"each operation along the axes of the mesh {shared.sharding.mesh}{piped}. Of the latency, kernels take {kernels} and "
+        f"exchanges {exchanges}, whose messages have {sent} and whose time is with the operation that they serve."
+    )
 
 
 def _stored(member: Member, graph: Graph, source: Op, op: OpCost) -> tuple[Cell, Cell, Cell]:

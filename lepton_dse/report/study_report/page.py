@@ -100,7 +100,9 @@ def _question(study: Finished) -> list[str]:
     asked = f"Which hardware, and which compression of the network, gives {wanted}" + (f", with {kept}?" if kept else "?")
     hardware = sum(sweep.size for sweep in space.targets)
     axes = [
-        some(hardware, "hardware model", "hardware models"),
+        some(hardware, "choice of hardware", "choices of hardware")
+        if space.meshed
+        else some(hardware, "hardware model", "hardware models"),
         some(len(space.formats), "number format", "number formats"),
         some(len(space.sparsities), "share of zero weights", "shares of zero weights"),
         some(len(space.channels), "share of channels cut", "shares of channels cut"),
@@ -287,6 +289,15 @@ def _glossary(study: Finished) -> list[str]:
         ("banded", "Predicted by a model whose mean error on a named validation suite is given."),
         ("unchecked", "Predicted by a model that nothing has confirmed here."),
     ]
+    if study.settings.space.meshed:
+        terms.append(
+            (
+                "mesh",
+                "Devices of a cluster that share the network, as a grid of named axes: x=2,y=4 is two by four. Stages of a "
+                "pipeline have a mesh each. Latency and throughput are those of all devices together, peak memory that of "
+                "one, bytes exchanged those of the messages between them.",
+            )
+        )
     if study.samples:
         terms.append(
             ("points lost", "Accuracy of the float network less that of the compressed one, on the same samples, times 100.")

@@ -139,7 +139,7 @@
     const first = dots(before, "before: " + roof.widest + ", not compressed", { size: 9, color: ground, line: { width: 2, color: dim } });
     const last = dots(after, "after: " + format, { size: 10, color: accent, line: { width: 1, color: ground } });
     const ends = [Math.log10(low), Math.log10(high)];
-    Report.picture(place("roofline"), [...lines, ...roofs, links, first, last], {
+    Report.picture(place("roofline"), [...lines, ...roofs, links, first, ...(own.length ? [last] : [])], {
       xaxis: Report.axis("operations for each byte of " + levelName + " (op/B)", { type: "log", range: ends }),
       yaxis: Report.axis("operations a second (op/s)", { type: "log", range: [bottom, top] }),
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", traceorder: "normal" },
@@ -147,10 +147,12 @@
     });
     const unseen = own.length - after.length;
     const note = unseen ? " " + unseen + " of its operations move no bytes of " + levelName + " and are not drawn." : "";
+    const drawn = own.length
+      ? " After: this member, in " + format + ". A multiply-accumulate counts as two operations. A dotted line joins an operation before and after."
+      : " Devices that share this member's operations are not drawn. A multiply-accumulate counts as two operations.";
     const bound = roof.bound ? " as far as a bound can say that no design is faster than" : "";
     place("roofline-note").textContent =
-      "Before: the network as it was, in " + roof.widest + ", the widest format that the device computes in" + bound + ". After: this member, in " +
-      format + ". A multiply-accumulate counts as two operations. A dotted line joins an operation before and after." + note;
+      "Before: the network as it was, in " + roof.widest + ", the widest format that the device computes in" + bound + "." + drawn + note;
   }
 
   function show(index) {

@@ -13,7 +13,7 @@ from lepton_dse.report.study_report.facts import Facts
 from lepton_dse.report.study_report.figures import FIGURE_WORDS, bound_words, figure_text, interval_text, known_by
 from lepton_dse.report.text import count, share
 from lepton_dse.study import Candidate, Standing
-from lepton_dse.study.objectives import FIGURES, Constraint, Objective
+from lepton_dse.study.objectives import Constraint, Objective
 
 __all__ = ["CHOICES", "FIELDS", "axes_of", "chosen", "drawn", "points_json"]
 
@@ -54,7 +54,7 @@ def points_json(facts: Facts, details: Details | None = None) -> str:
     of many points.
     """
     axes, entries = axes_of(facts), drawn(facts)
-    figures = [name for name in FIGURES if any(entry.row.figures.get(name) is not None for entry in entries)]
+    figures = [name for name in facts.figures if any(entry.row.figures.get(name) is not None for entry in entries)]
     targets = list(dict.fromkeys(entry.row.candidate.hardware.target for entry in entries))
     points = [_point(facts, entry, axes, figures, targets) for entry in entries]
     frequent = Counter(text for point in points for place in _TEXTS for text in point[place])

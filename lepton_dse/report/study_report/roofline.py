@@ -16,6 +16,7 @@ A. Waterman and D. Patterson, "Roofline", CACM 52(4), 2009). Zeros that a kernel
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lepton_dse import flow
@@ -64,7 +65,7 @@ class Rooflines:
         """Roofs and points before, which members share; the member's own format and points. Data for the page's script."""
         target, candidate = member.found.target, member.entry.row.candidate
         precision, graph = member.precision, member.found.graph.with_batch(candidate.batch)
-        key = (candidate.hardware, candidate.batch)
+        key = (replace(candidate.hardware, mesh="", stages=1), candidate.batch)
         if key not in self._before:
             self._before[key] = self._device(target, candidate.batch)
         device = self._before[key]
