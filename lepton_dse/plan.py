@@ -130,6 +130,8 @@ class OpPlan(_Frozen):
     """Input rows that the stage's sliding window holds beyond the least (streaming targets); None for one stride."""
     multiplier: Literal["dsp", "lut"] | None = None
     """What the stage's multipliers are made of (FPGA)."""
+    feed_depths: tuple[NonNegativeInt, ...] = ()
+    """For each operand the words of a FIFO in front of the stage, 0 for none (streaming targets); empty for none at all."""
 
     @model_validator(mode="after")
     def _known_precision(self) -> OpPlan:

@@ -30,26 +30,37 @@ module argmax #(
     reg signed [ELEMENT-1:0] best;
     reg [INDEX_WIDTH-1:0] best_index;
 
-    reg [LANES*ELEMENT-1:0] value;
-    reg [LANES*INDEX_WIDTH-1:0] index;
-    integer stride;
-    integer lane;
+    // A knock-out: round[r] holds the winners among 2^r neighbours. Only a strictly greater second displaces the first, so that
+    // the first of equals wins.
+    localparam ROUNDS = $clog2(LANES);
 
-    // A knock-out in place: the winner of each pair moves to the pair's first lane. Only a strictly greater second
-    // displaces the first, so that the first of equals wins.
-    always @* begin
-        value = s_data;
-        for (lane = 0; lane < LANES; lane = lane + 1) index[lane*INDEX_WIDTH +: INDEX_WIDTH] = lane[INDEX_WIDTH-1:0];
-        for (stride = 1; stride < LANES; stride = stride + stride)
-            for (lane = 0; lane + stride < LANES; lane = lane + stride + stride)
-                if ($signed(value[(lane+stride)*ELEMENT +: ELEMENT]) > $signed(value[lane*ELEMENT +: ELEMENT])) begin
-                    value[lane*ELEMENT +: ELEMENT] = value[(lane+stride)*ELEMENT +: ELEMENT];
-                    index[lane*INDEX_WIDTH +: INDEX_WIDTH] = index[(lane+stride)*INDEX_WIDTH +: INDEX_WIDTH];
+    genvar depth, node;
+    generate
+        for (depth = 0; depth <= ROUNDS; depth = depth + 1) begin : round
+            localparam COUNT = (LANES + (1 << depth) - 1) >> depth;
+
+            for (node = 0; node < COUNT; node = node + 1) begin : nodes
+                wire signed [ELEMENT-1:0] value;
+                wire [INDEX_WIDTH-1:0] index;
+
+                if (depth == 0) begin : given
+                    assign value = s_data[node*ELEMENT +: ELEMENT];
+                    assign index = node[INDEX_WIDTH-1:0];
+                end else if (2*node + 1 < ((LANES + (1 << (depth - 1)) - 1) >> (depth - 1))) begin : pair
+                    wire second = round[depth-1].nodes[2*node+1].value > round[depth-1].nodes[2*node].value;
+
+                    assign value = second ? round[depth-1].nodes[2*node+1].value : round[depth-1].nodes[2*node].value;
+                    assign index = second ? round[depth-1].nodes[2*node+1].index : round[depth-1].nodes[2*node].index;
+                end else begin : alone
+                    assign value = round[depth-1].nodes[2*node].value;
+                    assign index = round[depth-1].nodes[2*node].index;
                 end
-    end
+            end
+        end
+    endgenerate
 
-    wire signed [ELEMENT-1:0] winner = value[ELEMENT-1:0];
-    wire [INDEX_WIDTH-1:0] winner_index = base + index[INDEX_WIDTH-1:0];
+    wire signed [ELEMENT-1:0] winner = round[ROUNDS].nodes[0].value;
+    wire [INDEX_WIDTH-1:0] winner_index = base + round[ROUNDS].nodes[0].index;
     wire better = fold == {FOLD_WIDTH{1'b0}} || winner > best;
 
     wire last = fold == LAST_FOLD;

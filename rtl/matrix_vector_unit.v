@@ -11,7 +11,7 @@ module matrix_vector_unit #(
     parameter SIMD = 1,
     parameter NF = 1,
     parameter SF = 1,
-    // "dsp" leaves the product to synthesis, "lut" writes it out as shifted additions.
+    // What the products are made of: "dsp" or "lut", as signed_product takes it.
     parameter MULT = "dsp",
     // The style is read by synthesis alone, through the attribute.
     /* verilator lint_off UNUSEDPARAM */
@@ -130,7 +130,7 @@ module matrix_vector_unit #(
 
     // Products and adder tree: level[0] holds PE * SIMD products, level[l] the sums of 2^l of them; a register a node, since a
     // simulator wakes all that read a vector whenever a part of it changes.
-    genvar depth, pe, node, bit_row;
+    genvar depth, pe, node;
     generate
         for (depth = 0; depth <= LEVELS; depth = depth + 1) begin : level
             localparam COUNT = (SIMD + (1 << depth) - 1) >> depth;
@@ -145,48 +145,9 @@ module matrix_vector_unit #(
                         wire [W_WIDTH-1:0] w = w_data[(pe*SIMD + node)*W_WIDTH +: W_WIDTH];
                         wire [PRODUCT-1:0] product;
 
-                        if (MULT == "dsp") begin : dsp
-                            // A product is as wide as its operands together: nothing is extended and nothing lost.
-                            /* verilator lint_off WIDTHEXPAND */
-                            assign product = $signed(a) * $signed(w);
-                            /* verilator lint_on WIDTHEXPAND */
-                        end else begin : lut
-                            // One row for each bit of the narrower operand, the sign bit's subtracted. A row adds to
-                            // the upper part of the sum only; its lowest bit is final. Each adder is thus one bit
-                            // wider than the other operand, and synthesis finds no sum of three terms to rebuild.
-                            localparam SHORT = (A_WIDTH < W_WIDTH) ? A_WIDTH : W_WIDTH;
-                            localparam LONG = PRODUCT - SHORT;
-
-                            wire [SHORT-1:0] x;
-                            wire [LONG-1:0] y;
-
-                            if (A_WIDTH < W_WIDTH) begin : by_activation
-                                assign x = a;
-                                assign y = w;
-                            end else begin : by_weight
-                                assign x = w;
-                                assign y = a;
-                            end
-
-                            for (bit_row = 0; bit_row < SHORT; bit_row = bit_row + 1) begin : row
-                                wire [LONG:0] addend = x[bit_row] ? {y[LONG-1], y} : {(LONG + 1){1'b0}};
-                                wire [LONG:0] sum;
-
-                                if (bit_row == 0) begin : lowest
-                                    assign sum = addend;
-                                end else begin : higher
-                                    wire [LONG:0] above = {row[bit_row-1].sum[LONG], row[bit_row-1].sum[LONG:1]};
-
-                                    assign sum = (bit_row == SHORT - 1) ? above - addend : above + addend;
-                                end
-
-                                if (bit_row < SHORT - 1) begin : settled
-                                    assign product[bit_row] = sum[0];
-                                end else begin : top
-                                    assign product[PRODUCT-1:SHORT-1] = sum;
-                                end
-                            end
-                        end
+                        signed_product #(.A_WIDTH(A_WIDTH), .B_WIDTH(W_WIDTH), .MULT(MULT)) multiplier (
+                            .a(a), .b(w), .product(product)
+                        );
 
                         always @(posedge clk) if (ready[1]) held <= product;
                     end else begin : add

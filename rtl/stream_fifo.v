@@ -1,10 +1,12 @@
-// FIFO of any depth whose ready and valid come from its registered count, so that it cuts every path between its two
-// sides. Latency 1 cycle; one beat a cycle from a depth of 2 on, every other cycle at depth 1.
+// FIFO of any depth whose ready and valid come from registers, so that it cuts every path between its two sides. Latency 1
+// cycle in look-up tables; 2 in block memory, whose output register holds one word more. One beat a cycle from a depth of 2
+// on, every other cycle at depth 1.
 `default_nettype none
 
 module stream_fifo #(
     parameter WIDTH = 8,
-    parameter DEPTH = 2
+    parameter DEPTH = 2,
+    parameter STYLE = "distributed"
 ) (
     input  wire             clk,
     input  wire             rst,
@@ -26,10 +28,10 @@ module stream_fifo #(
     reg [COUNT_WIDTH-1:0] count;
 
     wire write = s_valid && s_ready;
-    wire read = m_valid && m_ready;
+    wire read;
+    wire any = count != {COUNT_WIDTH{1'b0}};
 
     assign s_ready = count != FULL;
-    assign m_valid = count != {COUNT_WIDTH{1'b0}};
 
     always @(posedge clk) begin
         // Minus one is all ones, so that one adder counts both ways.
@@ -43,6 +45,8 @@ module stream_fifo #(
 
             always @(posedge clk) if (write) memory <= s_data;
 
+            assign read = any && m_ready;
+            assign m_valid = any;
             assign m_data = memory;
         end else begin : words
             localparam ADDRESS = $clog2(DEPTH);
@@ -51,7 +55,7 @@ module stream_fifo #(
             localparam [ADDRESS-1:0] LAST = DEPTH - 1;
             /* verilator lint_on WIDTH */
 
-            (* ram_style = "distributed", no_rw_check *) reg [WIDTH-1:0] memory [0:DEPTH-1];
+            (* ram_style = STYLE, no_rw_check *) reg [WIDTH-1:0] memory [0:DEPTH-1];
             reg [ADDRESS-1:0] head;
             reg [ADDRESS-1:0] tail;
 
@@ -64,7 +68,24 @@ module stream_fifo #(
                 else if (read) head <= (head == LAST) ? {ADDRESS{1'b0}} : head + 1'b1;
             end
 
-            assign m_data = memory[head];
+            if (STYLE == "block") begin : fetched
+                reg [WIDTH-1:0] front;
+                reg ahead;
+
+                assign read = any && (!ahead || m_ready);
+                assign m_valid = ahead;
+                assign m_data = front;
+
+                always @(posedge clk) begin
+                    if (read) front <= memory[head];
+                    if (rst) ahead <= 1'b0;
+                    else if (!ahead || m_ready) ahead <= read;
+                end
+            end else begin : looked_up
+                assign read = any && m_ready;
+                assign m_valid = any;
+                assign m_data = memory[head];
+            end
         end
     endgenerate
 

@@ -18,8 +18,8 @@ from lepton_dse.plan import Plan
 from lepton_dse.reference.vectors import Vectors
 from lepton_dse.schedule.gpu import GpuProgram
 from lepton_dse.schedule.sharded import ShardedProgram, StagedProgram
-from lepton_dse.schedule.stalls import StallCase
 from lepton_dse.schedule.stream import StreamSchedule
+from lepton_dse.schedule.stream.stalls import StallCase
 
 __all__ = ["GRAPH_FOLDER", "MANIFEST", "PLAN_FILE", "EmitRequest", "Emitter", "finish"]
 

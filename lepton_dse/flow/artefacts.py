@@ -19,9 +19,8 @@ from lepton_dse.ir.graph import Graph, LoweredGraph
 from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.reference.vectors import make_vectors
 from lepton_dse.schedule.gpu import planned_program
-from lepton_dse.schedule.layers import Chain, stream_chain
 from lepton_dse.schedule.sharded import planned_sharding, planned_stages, unshared_program
-from lepton_dse.schedule.stream import foldings_of, stream_schedule
+from lepton_dse.schedule.stream import StreamGraph, foldings_of, stream_graph, stream_schedule
 from lepton_dse.sim.gpu.machine import limits_of
 from lepton_dse.sim.stream import stall_case
 from lepton_dse.targets import FpgaTarget, GpuTarget
@@ -137,11 +136,11 @@ def _request(planned: PlannedModel, data: Dataset | None) -> EmitRequest:
         if isinstance(target, GpuTarget) and sharding is None:
             kernels = planned_program(graph, planned.plan, target.compute_capability.value, limits_of(target))
         return EmitRequest(planned.plan, graph, make_vectors(graph, x), gpu=kernels, sharded=sharded)
-    chain = stream_chain(graph)
-    if not isinstance(chain, Chain):
-        raise InvalidPlanError(str(chain[0]), where=planned.plan.model, fix="plan again")
-    schedule = stream_schedule(chain, foldings_of(planned.plan, chain))
-    vectors = make_vectors(graph, x, (chain.input.name, chain.output.name))
+    streams = stream_graph(graph)
+    if not isinstance(streams, StreamGraph):
+        raise InvalidPlanError(str(streams[0]), where=planned.plan.model, fix="plan again")
+    schedule = stream_schedule(streams, foldings_of(planned.plan, streams))
+    vectors = make_vectors(graph, x, (streams.input.name, streams.output.name))
     stalls = tuple(stall_case(schedule, seed, min(_STALL_FRAMES, len(x))) for seed in _STALL_SEEDS)
     return EmitRequest(planned.plan, graph, vectors, schedule, stalls, target.fabric)
 

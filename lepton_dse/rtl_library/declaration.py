@@ -28,6 +28,8 @@ __all__ = [
     "Resources",
     "bits",
     "clock_ports",
+    "stream_input",
+    "stream_output",
     "stream_ports",
 ]
 
@@ -171,11 +173,14 @@ class Pace:
         Beats taken and emitted.
     steps : int
         Steps of the busiest process, and so the least cycles that a period takes.
+    further : tuple of int
+        Beats taken from each input stream beyond the first.
     """
 
     input_beats: int
     output_beats: int
     steps: int
+    further: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,8 @@ class ModuleDeclaration(Generic[P]):
         The timed event graph of one period; None for a module that is no stage of a stream.
     pace : callable, optional
         The counts of that graph; None exactly where `timing` is.
+    uses : tuple of str
+        Modules that its Verilog instantiates.
     """
 
     name: str
@@ -204,6 +211,7 @@ class ModuleDeclaration(Generic[P]):
     resources: Callable[[P, Family], Resources]
     timing: Callable[[P], ModuleTiming] | None
     pace: Callable[[P], Pace] | None
+    uses: tuple[str, ...] = ()
 
 
 def bits(count: int) -> int:
@@ -216,6 +224,40 @@ def clock_ports() -> tuple[Port, ...]:
     return (Port("clk", Direction.INPUT, 1), Port("rst", Direction.INPUT, 1))
 
 
+def stream_input(prefix: str, width: int) -> tuple[Port, ...]:
+    """Return the ports of one stream that comes in.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the ports' names.
+    width : int
+        Bits of its data.
+    """
+    return (
+        Port(f"{prefix}_valid", Direction.INPUT, 1),
+        Port(f"{prefix}_ready", Direction.OUTPUT, 1),
+        Port(f"{prefix}_data", Direction.INPUT, width),
+    )
+
+
+def stream_output(width: int, copies: int = 1) -> tuple[Port, ...]:
+    """Return the ports of the stream that goes out, ``m``.
+
+    Parameters
+    ----------
+    width : int
+        Bits of its data.
+    copies : int
+        Consumers, each with a bit of valid and of ready.
+    """
+    return (
+        Port("m_valid", Direction.OUTPUT, copies),
+        Port("m_ready", Direction.INPUT, copies),
+        Port("m_data", Direction.OUTPUT, width),
+    )
+
+
 def stream_ports(input_width: int, output_width: int) -> tuple[Port, ...]:
     """Return the ports of a module with one stream in and one out.
 
@@ -224,11 +266,4 @@ def stream_ports(input_width: int, output_width: int) -> tuple[Port, ...]:
     input_width, output_width : int
         Bits of ``s_data`` and ``m_data``.
     """
-    return (
-        Port("s_valid", Direction.INPUT, 1),
-        Port("s_ready", Direction.OUTPUT, 1),
-        Port("s_data", Direction.INPUT, input_width),
-        Port("m_valid", Direction.OUTPUT, 1),
-        Port("m_ready", Direction.INPUT, 1),
-        Port("m_data", Direction.OUTPUT, output_width),
-    )
+    return (*stream_input("s", input_width), *stream_output(output_width))

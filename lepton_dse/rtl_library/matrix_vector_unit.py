@@ -151,4 +151,6 @@ def _tree(p: MatrixVectorUnit) -> list[list[int]]:
     return levels
 
 
-MATRIX_VECTOR_UNIT = ModuleDeclaration("matrix_vector_unit", MatrixVectorUnit, _ports, _resources, _timing, _pace)
+MATRIX_VECTOR_UNIT = ModuleDeclaration(
+    "matrix_vector_unit", MatrixVectorUnit, _ports, _resources, _timing, _pace, uses=("signed_product",)
+)

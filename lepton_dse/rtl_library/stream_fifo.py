@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from lepton_dse.rtl_library.components import counter_bits, distributed_memory, weighted
+import numpy as np
+
+from lepton_dse.rtl_library.components import block_memory, counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
     Family,
+    MemoryStyle,
     ModuleDeclaration,
     Pace,
     Parameters,
@@ -18,7 +21,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
-from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
+from lepton_dse.rtl_library.timing import Channel, Edge, ModuleTiming, Process, single
 
 __all__ = ["STREAM_FIFO", "StreamFifo"]
 
@@ -33,10 +36,18 @@ class StreamFifo(Parameters):
         Bits of a word.
     depth : int
         Words that it holds; any number.
+    style : MemoryStyle
+        What holds them. Block memory has an output register, which holds one word more.
     """
 
     width: Annotated[int, Range(1, 65536)]
     depth: Annotated[int, Range(1, 65536)]
+    style: MemoryStyle = MemoryStyle.DISTRIBUTED
+
+    @property
+    def in_block(self) -> bool:
+        """Whether it has block memory; a single word is a register whatever the style."""
+        return self.style is MemoryStyle.BLOCK and self.depth > 1
 
 
 def _ports(p: StreamFifo) -> tuple[Port, ...]:
@@ -44,7 +55,16 @@ def _ports(p: StreamFifo) -> tuple[Port, ...]:
 
 
 def _timing(p: StreamFifo) -> ModuleTiming:
-    return single("stream_fifo", [True], [True], Channel.fifo(p.depth))
+    if not p.in_block:
+        return single("stream_fifo", [True], [True], Channel.fifo(p.depth))
+    yes, no = np.ones(1, np.bool_), np.zeros(1, np.bool_)
+    return ModuleTiming(
+        (Process("stream_fifo.writer", yes, no), Process("stream_fifo.reader", no, yes)),
+        (Edge(0, 1, np.zeros(1, np.int64), 1, np.full(1, -p.depth, np.int64), 1),),
+        0,
+        1,
+        Channel.pipe(1),
+    )
 
 
 def _pace(p: StreamFifo) -> Pace:
@@ -55,6 +75,9 @@ def _resources(p: StreamFifo, family: Family) -> Resources:
     count, address = bits(p.depth + 1), counter_bits(p.depth)
     if p.depth == 1:
         return Resources(lut=3, ff=p.width + count)
+    if p.in_block:
+        control = weighted(family, (address, 2.4, 3.0), (1, 19.0, 45.0))
+        return Resources(lut=control, ff=count + 2 * address + 1, bram18=block_memory(p.width, p.depth, family))
     memory = distributed_memory(p.width, p.depth, 2, family)
     # The read address is kept twice: once to count, once as the memory's own.
     return Resources(

@@ -126,6 +126,8 @@ class ModuleTiming:
         The process whose consuming steps take the input beats, and the one whose producing steps emit the output beats.
     output : Channel
         The registers between an emitting step and the module's output port.
+    further : tuple of numpy.ndarray of bool, each of shape (steps of the input process,)
+        For each input stream beyond the first, whether step j of the input process takes one beat from it.
     """
 
     processes: tuple[Process, ...]
@@ -133,6 +135,12 @@ class ModuleTiming:
     input_process: int
     output_process: int
     output: Channel
+    further: tuple[BoolArray, ...] = ()
+
+    @property
+    def taking(self) -> tuple[BoolArray, ...]:
+        """For each input stream, whether step j of the input process takes one beat from it."""
+        return (self.processes[self.input_process].consume, *self.further)
 
     @property
     def input_beats(self) -> int:
@@ -182,7 +190,8 @@ class ModuleTiming:
             )
             for edge in self.edges
         )
-        return ModuleTiming(processes, edges, self.input_process, self.output_process, self.output)
+        further = tuple(np.tile(taken, times) for taken in self.further)
+        return ModuleTiming(processes, edges, self.input_process, self.output_process, self.output, further)
 
 
 def _tile(table: IntArray, times: int, stride: int, bound: BoolArray) -> IntArray:
@@ -190,13 +199,15 @@ def _tile(table: IntArray, times: int, stride: int, bound: BoolArray) -> IntArra
     return np.ascontiguousarray(shifted.reshape(-1))
 
 
-def beat_tables(producer: Process, consumer: Process, capacity: int) -> tuple[IntArray, IntArray]:
+def beat_tables(producer: Process, consumer: Process, taken: BoolArray, capacity: int) -> tuple[IntArray, IntArray]:
     """Pair the k-th emitted beat with the k-th taken one.
 
     Parameters
     ----------
     producer, consumer : Process
         They must emit and take equally many beats in a period.
+    taken : numpy.ndarray of bool, shape (consumer.steps,)
+        Whether step j of the consumer takes one of these beats.
     capacity : int
         Beats between them; the emission of beat k waits for the taking of beat k - capacity.
 
@@ -213,7 +224,7 @@ def beat_tables(producer: Process, consumer: Process, capacity: int) -> tuple[In
         If the numbers of beats differ.
     """
     emits = np.flatnonzero(producer.produce)
-    takes = np.flatnonzero(consumer.consume)
+    takes = np.flatnonzero(taken)
     if len(emits) != len(takes) or len(emits) == 0:
         raise LeptonError(
             f"{producer.name} emits {len(emits)} beats a frame but {consumer.name} takes {len(takes)}",

@@ -1,7 +1,8 @@
 """Exact search of the foldings of a streaming design.
 
 Space: for each matrix layer PE over the divisors of its output channels, SIMD over the divisors of its input channels,
-products in DSPs or in LUTs; for each pool or argmax its lanes over the divisors of its channels. Foldings whose memories
+products in DSPs or in LUTs; for every other layer its lanes over the divisors of its channels, and for depthwise convolutions
+products in DSPs or in LUTs. Foldings whose memories
 are deeper or whose words are wider than a module of the library allows are not in it.
 
 Every option has a number of cycles a frame and an amount of each resource, both closed-form. The least slowest stage under
@@ -25,8 +26,7 @@ from lepton_dse import rtl_library as rtl
 from lepton_dse.errors import LeptonError
 from lepton_dse.milp import milp
 from lepton_dse.plan import SearchResult, Violation
-from lepton_dse.schedule.layers import Chain, Layer, MatrixLayer
-from lepton_dse.schedule.stream import Folding, Stage, stage_instances
+from lepton_dse.schedule.stream import DepthwiseLayer, Folding, Layer, MatrixLayer, StreamGraph, stage_of
 from lepton_dse.sim.stream import stage_cycles
 from lepton_dse.targets.fpga import FpgaTarget
 
@@ -38,7 +38,7 @@ _EVENNESS = 0.02  # among equally fast designs, how near to the most even use of
 _SUM_WEIGHT = 0.05
 _TRACE = 1e-3
 SPACE = (
-    "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every pool, products in DSP or LUT, "
+    "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every other layer, products in DSP or LUT, "
     "as far as memories and words are within those of the RTL library"
 )
 
@@ -66,7 +66,7 @@ def divisors(value: int) -> tuple[int, ...]:
     return tuple(candidate for candidate in range(1, value + 1) if value % candidate == 0)
 
 
-def layer_options(layer: Layer, family: rtl.Family, elements: int) -> tuple[Option, ...]:
+def layer_options(layer: Layer, family: rtl.Family) -> tuple[Option, ...]:
     """All foldings of a layer.
 
     Parameters
@@ -74,44 +74,41 @@ def layer_options(layer: Layer, family: rtl.Family, elements: int) -> tuple[Opti
     layer : Layer
     family : Family
         Counts resources.
-    elements : int
-        Elements a frame at the layer's input.
     """
     found = []
-    matrix = isinstance(layer, MatrixLayer)
-    for simd in divisors(layer.channels):
+    matrix, multiplies = isinstance(layer, MatrixLayer), isinstance(layer, MatrixLayer | DepthwiseLayer)
+    operands = layer.operands
+    for simd in divisors(layer.lanes_limit):
         for pe in divisors(layer.out_channels) if matrix else (1,):
-            for multiplier in rtl.Multiplier if matrix else (rtl.Multiplier.DSP,):
+            for multiplier in rtl.Multiplier if multiplies else (rtl.Multiplier.DSP,):
                 folding = Folding(pe, simd, multiplier=multiplier)
                 try:
-                    instances, lanes, bits = stage_instances("x", layer, folding, simd)
-                    total = sum((instance.resources(family) for instance in instances), rtl.Resources())
+                    stage = stage_of("x", layer, folding, (simd,) * len(operands))
+                    total = sum((instance.resources(family) for instance in stage.instances), rtl.Resources())
                 except LeptonError:
                     continue  # words wider, or memories deeper, than a module of the library can be
-                cycles, _ = stage_cycles(Stage(layer, folding, instances), elements // simd)
+                cycles, _ = stage_cycles(stage, [operand.elements // simd for operand in operands])
                 # The registers of a converter on either side: a word of each.
-                edges = simd * layer.input_bits + lanes * bits
+                edges = simd * sum(operand.bits for operand in operands) + stage.lanes * layer.output_bits
                 amounts = (float(total.lut + edges), float(total.ff + edges), float(total.dsp), float(total.bram18))
                 found.append(Option(folding, cycles, amounts))
     return tuple(found)
 
 
 class FoldingSpace:
-    """All foldings of the layers of a chain on a device, counted once for any number of searches.
+    """All foldings of the layers of a design on a device, counted once for any number of searches.
 
     Parameters
     ----------
-    chain : Chain
+    streams : StreamGraph
     target : FpgaTarget
     """
 
-    def __init__(self, chain: Chain, target: FpgaTarget) -> None:
+    def __init__(self, streams: StreamGraph, target: FpgaTarget) -> None:
         self.target = target
         family = rtl.Family(target.fabric)
-        self.options = [
-            layer_options(layer, family, elements) for layer, elements in zip(chain.layers, _elements(chain), strict=True)
-        ]
-        self.unbuildable = tuple(layer.name for layer, found in zip(chain.layers, self.options, strict=True) if not found)
+        self.options = [layer_options(layer, family) for layer in streams.layers]
+        self.unbuildable = tuple(layer.name for layer, found in zip(streams.layers, self.options, strict=True) if not found)
         self.size = sum(map(len, self.options))
         self._least: dict[float, tuple[int, list[Option]] | None] = {}
 
@@ -194,12 +191,12 @@ class FoldingSpace:
         )
 
 
-def search_foldings(chain: Chain, target: FpgaTarget, *, share: float = 1.0, slack: float = 1.0) -> FoldingSearch:
+def search_foldings(streams: StreamGraph, target: FpgaTarget, *, share: float = 1.0, slack: float = 1.0) -> FoldingSearch:
     """Foldings with the least slowest stage that fit the device; among those, the most even use of its resources.
 
     Parameters
     ----------
-    chain : Chain
+    streams : StreamGraph
     target : FpgaTarget
     share : float
         Part of the usable resources that the search may plan with.
@@ -211,16 +208,7 @@ def search_foldings(chain: Chain, target: FpgaTarget, *, share: float = 1.0, sla
     FoldingSearch
         With violations, and no foldings, if no folding in the space fits.
     """
-    return FoldingSpace(chain, target).search(share=share, slack=slack)
-
-
-def _elements(chain: Chain) -> list[int]:
-    """Elements a frame at each layer's input."""
-    found, elements = [], len(chain.input_layout)
-    for layer in chain.layers:
-        found.append(elements)
-        elements = layer.out_channels * layer.pixels
-    return found
+    return FoldingSpace(streams, target).search(share=share, slack=slack)
 
 
 def _efficient(layer: Sequence[Option], bound: int) -> list[Option]:
@@ -351,7 +339,7 @@ def _violations(used: NDArray[np.float64], budget: NDArray[np.float64], target: 
     )
 
 
-def next_faster(chain: Chain, target: FpgaTarget, cycles: int) -> tuple[int, tuple[Violation, ...]] | None:
+def next_faster(streams: StreamGraph, target: FpgaTarget, cycles: int) -> tuple[int, tuple[Violation, ...]] | None:
     """The greatest number of cycles below `cycles` that a slowest stage can have, and what the device lacks for it.
 
     Returns
@@ -359,7 +347,7 @@ def next_faster(chain: Chain, target: FpgaTarget, cycles: int) -> tuple[int, tup
     tuple of int and violations, or None
         No violations where it fits; None where no folding in the space is faster.
     """
-    space = FoldingSpace(chain, target)
+    space = FoldingSpace(streams, target)
     options = space.options
     if space.unbuildable:
         return None

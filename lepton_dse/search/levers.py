@@ -6,7 +6,7 @@ from lepton_dse import registry
 from lepton_dse.ir.graph import Graph, LoweredGraph
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import Plan
-from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import StreamGraph, stream_graph
 from lepton_dse.search.folding import next_faster
 from lepton_dse.sim.protocol import CostModel
 from lepton_dse.targets import AnyTarget, FpgaTarget
@@ -40,11 +40,11 @@ def levers(plan: Plan, graph: Graph, lowered: LoweredGraph, target: AnyTarget) -
 
 
 def _stream(plan: Plan, lowered: LoweredGraph, target: FpgaTarget) -> tuple[str, ...]:
-    chain = stream_chain(lowered)
+    streams = stream_graph(lowered)
     cycles = plan.predicted.cycles
-    if not isinstance(chain, Chain) or cycles is None:
+    if not isinstance(streams, StreamGraph) or cycles is None:
         return tuple(str(violation) for violation in plan.predicted.violations)
-    step = next_faster(chain, target, cycles.interval)
+    step = next_faster(streams, target, cycles.interval)
     if step is None:
         return (f"no folding in the space is faster than {cycles.interval} cycles: SIMD cannot exceed a stage's input channels",)
     bound, violations = step

@@ -74,11 +74,14 @@ class Placed:
         Positions in the network's list of processes.
     output : Channel
         The module's output registers.
+    taking : tuple of numpy.ndarray of bool
+        For each input stream, the steps of the input process that take a beat from it.
     """
 
     input_process: int
     output_process: int
     output: Channel
+    taking: tuple[BoolArray, ...]
 
 
 class NetworkBuilder:
@@ -107,15 +110,17 @@ class NetworkBuilder:
         self._edges += [
             Edge(e.producer + base, e.consumer + base, e.need, e.forward, e.release, e.backward) for e in timing.edges
         ]
-        return Placed(base + timing.input_process, base + timing.output_process, timing.output)
+        return Placed(base + timing.input_process, base + timing.output_process, timing.output, timing.taking)
 
-    def connect(self, producer: Placed, consumer: Placed) -> None:
+    def connect(self, producer: Placed, consumer: Placed, stream: int = 0) -> None:
         """Lead a module's output to another's input.
 
         Parameters
         ----------
         producer, consumer : Placed
             What :meth:`add` returned.
+        stream : int
+            Which of the consumer's input streams.
 
         Raises
         ------
@@ -129,7 +134,12 @@ class NetworkBuilder:
                 f"the output of {self._processes[position].name} forks behind {producer.output}",
                 fix="put a stream_register between it and the fork",
             )
-        need, release = beat_tables(self._processes[position], self._processes[consumer.input_process], producer.output.capacity)
+        need, release = beat_tables(
+            self._processes[position],
+            self._processes[consumer.input_process],
+            consumer.taking[stream],
+            producer.output.capacity,
+        )
         self._edges.append(
             Edge(position, consumer.input_process, need, producer.output.forward, release, producer.output.backward)
         )
@@ -153,7 +163,7 @@ class NetworkBuilder:
         always = np.ones(beats, dtype=np.bool_)
         sink = len(self._processes)
         self._processes.append(Process("sink", always, np.zeros(beats, dtype=np.bool_)))
-        self.connect(last, Placed(sink, sink, Channel.pipe(1)))
+        self.connect(last, Placed(sink, sink, Channel.pipe(1), (always,)))
         return Network(tuple(self._processes), tuple(self._edges), source.input_process, sink)
 
 

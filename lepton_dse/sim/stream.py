@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import CostReport, CycleReport, Evidence, OpCost, SearchResult, Violation
-from lepton_dse.schedule.layers import MatrixLayer
-from lepton_dse.schedule.stalls import StallCase, stall_bits
-from lepton_dse.schedule.stream import Stage, StreamSchedule
-from lepton_dse.sim.event_graph import Deadlock, Times, chain, simulate
+from lepton_dse.schedule.stream import DepthwiseLayer, Instance, MatrixLayer, Stage, StreamSchedule
+from lepton_dse.schedule.stream.layers import OUTPUT
+from lepton_dse.schedule.stream.stalls import StallCase, stall_bits
+from lepton_dse.sim.event_graph import Deadlock, Network, NetworkBuilder, Placed, Times, simulate
 from lepton_dse.sim.fabric import stage_energy
 from lepton_dse.sim.zeros import zeros_of
 from lepton_dse.targets.fpga import FpgaTarget
 
-__all__ = ["FRAMES", "resource_violations", "run_stream", "stage_cycles", "stall_case", "stream_report"]
+__all__ = [
+    "FRAMES",
+    "cycles_by_stage",
+    "network_of",
+    "resource_violations",
+    "run_stream",
+    "stage_cycles",
+    "stall_case",
+    "stream_report",
+]
 
 FRAMES = 5
 """Frames of a prediction: enough for the interval to repeat behind the filling of the pipeline."""
 
 
+def network_of(schedule: StreamSchedule) -> Network:
+    """The timed event graph of a design, joined as its links say."""
+    builder = NetworkBuilder()
+    placed: list[Placed] = []
+    beats: list[int] = []
+    arriving: dict[int, list[int]] = {0: [schedule.input_beats]}
+    into: dict[int, list[int]] = {}
+    for link in schedule.links:
+        into.setdefault(link.sink, []).append(link.source)
+    for position, instance in enumerate(schedule.instances):
+        assert instance.module.timing is not None, "only stream modules are in a schedule"
+        timing = instance.module.timing(instance.parameters)
+        taken = arriving.get(position) or [beats[source] for source in into[position]]
+        frame = timing.repeated(taken[0] // timing.input_beats)
+        placed.append(builder.add(frame))
+        for stream, source in enumerate(into.get(position, ())):
+            builder.connect(placed[source], placed[-1], stream)
+        beats.append(frame.output_beats)
+    (last,) = into[OUTPUT]
+    return builder.finish(placed[0], placed[last])
+
+
 def run_stream(schedule: StreamSchedule, frames: int = FRAMES, case: StallCase | None = None) -> Times | Deadlock:
     """Cycle of every step of a design, without stalls or under the traces of `case`."""
-    network = chain(schedule.timings(), schedule.input_beats)
+    network = network_of(schedule)
     source, sink = (case.source, case.sink) if case is not None else (None, None)
     return simulate(network, frames, source, sink)
 
@@ -41,19 +72,26 @@ def stall_case(schedule: StreamSchedule, seed: int, frames: int) -> StallCase:
         Frames streamed back to back.
     """
     source, sink = stall_bits(seed)
-    network = chain(schedule.timings(), schedule.input_beats)
+    network = network_of(schedule)
     times = simulate(network, frames, source, sink)
     assert isinstance(times, Times), "a design is emitted only after a simulation without deadlock"
     return StallCase(seed, frames, source, sink, times.input_cycles, times.output_cycles)
 
 
-def stage_cycles(stage: Stage, input_beats: int) -> tuple[int, int]:
-    """Steps that a stage's busiest process takes for a frame of `input_beats` words, and the words it emits.
+def stage_cycles(stage: Stage, input_beats: Sequence[int]) -> tuple[int, int]:
+    """Steps that a stage's busiest process takes for a frame of `input_beats` words of each operand, and the words it emits.
 
     No schedule of the stage can take fewer cycles a frame, since a process takes one step a cycle.
     """
-    busiest, beats = 0, input_beats
-    for instance in stage.instances:
+    fed = [_busiest(feed, beats) for feed, beats in zip(stage.feeds, input_beats, strict=True)]
+    cycles, beats = _busiest(stage.body, fed[0][1])
+    return max(cycles, *(busy for busy, _ in fed)), beats
+
+
+def _busiest(instances: Sequence[Instance], beats: int) -> tuple[int, int]:
+    """Steps of the busiest process of instances behind one another, and the words that leave the last."""
+    busiest = 0
+    for instance in instances:
         assert instance.module.pace is not None, "only stream modules are stages"
         pace = instance.module.pace(instance.parameters)
         periods = beats // pace.input_beats
@@ -62,11 +100,13 @@ def stage_cycles(stage: Stage, input_beats: int) -> tuple[int, int]:
     return busiest, beats
 
 
-def _cycles_by_stage(schedule: StreamSchedule) -> list[int]:
-    found, beats = [], schedule.input_beats
-    for stage in schedule.stages:
-        cycles, beats = stage_cycles(stage, beats)
-        found.append(cycles)
+def cycles_by_stage(schedule: StreamSchedule) -> list[int]:
+    """Cycles a frame of the busiest process of every stage."""
+    found = []
+    for stage, sources in zip(schedule.stages, schedule.streams.sources, strict=True):
+        pairs = zip(stage.layer.operands, sources, strict=True)
+        beats = [operand.elements // schedule.lanes_behind(source) for operand, source in pairs]
+        found.append(stage_cycles(stage, beats)[0])
     return found
 
 
@@ -115,7 +155,7 @@ def stream_report(
     """
     resources = schedule.resources(rtl.Family(target.fabric))
     found = [*violations, *resource_violations(resources, target)]
-    by_stage = _cycles_by_stage(schedule)
+    by_stage = cycles_by_stage(schedule)
     slowest = max(range(len(by_stage)), key=by_stage.__getitem__)
     times = run_stream(schedule) if times is None else times
     if isinstance(times, Deadlock):
@@ -126,8 +166,9 @@ def stream_report(
     else:
         latency, interval = times.latency_cycles, times.interval_cycles
     clock = target.clock_hz.value
-    ends = len(schedule.chain.input_layout) * schedule.input_bits + len(schedule.chain.output_layout) * schedule.output_bits
-    memory_bits = sum(memory.depth * memory.width for instance in schedule.instances for memory in instance.memories)
+    ends = len(schedule.streams.input_layout) * schedule.input_bits + len(schedule.streams.output_layout) * schedule.output_bits
+    memories = [memory for instance in schedule.instances for memory in instance.memories]
+    memory_bits = sum(memory.copies * memory.depth * memory.width for memory in memories)
     ops = tuple(
         OpCost(
             name=stage.layer.name,
@@ -135,7 +176,7 @@ def stream_report(
             macs=graph.nest(graph.op(stage.layer.name)).macs,
             latency_s=cycles / clock,
             energy_j=_stage_energy(stage, graph, target),
-            bound_by="arithmetic" if isinstance(stage.layer, MatrixLayer) else "stream",
+            bound_by="arithmetic" if isinstance(stage.layer, MatrixLayer | DepthwiseLayer) else "stream",
             utilization=cycles / max(interval, cycles, 1),
             traffic_bytes={},
             mapping=stage.folding.mapping,
@@ -166,7 +207,9 @@ def _stage_energy(stage: Stage, graph: Graph, target: FpgaTarget) -> float | Non
     if target.energy is None:
         return None
     op, layer = graph.op(stage.layer.name), stage.layer
-    entering, leaving = (graph.tensors[name].elements for name in (op.inputs[0], op.output))
-    moved = (entering * layer.input_bits + leaving * layer.output_bits) / 8
-    widths = (layer.weight_bits, layer.input_bits, layer.accumulator_bits) if isinstance(layer, MatrixLayer) else None
+    entering = sum(operand.elements * operand.bits for operand in layer.operands)
+    moved = (entering + graph.tensors[op.output].elements * layer.output_bits) / 8
+    widths = None
+    if isinstance(layer, MatrixLayer | DepthwiseLayer):
+        widths = (layer.weight_bits, layer.input_bits, layer.accumulator_bits)
     return stage_energy(target.energy, graph.nest(op).macs, widths, moved)

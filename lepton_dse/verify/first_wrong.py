@@ -16,8 +16,7 @@ from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.reference import fast
 from lepton_dse.reference.engine import Array, steps
-from lepton_dse.schedule.layers import Chain, channels_last, stream_chain
-from lepton_dse.schedule.stream import Stage, foldings_of, stream_schedule
+from lepton_dse.schedule.stream import Stage, StreamGraph, channels_last, foldings_of, stream_graph, stream_schedule
 from lepton_dse.verify.artefact import Artefact
 from lepton_dse.verify.simulators import Simulator, run_cocotb
 
@@ -53,7 +52,7 @@ def explain(artefact: Artefact, frame: int) -> str:
     except LeptonError as error:
         return f"sample {frame} differs; the design could not be probed: {error.what}"
     for stage, expected in _expected(artefact, frame + 1):
-        observed = record.get(stage.instances[-1].name, [])
+        observed = record.get(stage.body[-1].name, [])
         for index, (cycle, word) in enumerate(observed):
             if index < len(expected) and word != expected[index]:
                 place = f"layer '{stage.layer.name}' word {index} (sample {index * (frame + 1) // len(expected)})"
@@ -82,11 +81,11 @@ def probe(artefact: Artefact, frames: int) -> dict[str, list[tuple[int, int]]]:
 def _expected(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
     """Words behind each stage whose stream is a tensor of the graph."""
     graph = artefact.graph
-    chain = stream_chain(graph)
-    if not isinstance(chain, Chain):
+    streams = stream_graph(graph)
+    if not isinstance(streams, StreamGraph):
         raise LeptonError("the graph is no stream", where=str(artefact.folder))
-    schedule = stream_schedule(chain, foldings_of(artefact.plan, chain))
-    samples = _samples(artefact, chain, frames)
+    schedule = stream_schedule(streams, foldings_of(artefact.plan, streams))
+    samples = _samples(artefact, streams, frames)
     wanted = {stage.layer.tensor for stage in schedule.stages}
     # The walk starts behind the Quantize, whose results the vectors hold.
     values: dict[str, NDArray[np.generic]] = {}
@@ -94,7 +93,7 @@ def _expected(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
     reals = {graph.inputs[0]: np.zeros(batched.tensors[graph.inputs[0]].shape, np.float32)}
 
     def evaluate(op: Op, inputs: list[Array], output: Tensor, tensors: list[Tensor]) -> Array:
-        return samples if output.name == chain.input.name else fast.evaluate(op, inputs, output, tensors)
+        return samples if output.name == streams.input.name else fast.evaluate(op, inputs, output, tensors)
 
     for name, value in steps(batched, reals, evaluate):
         if name in wanted:
@@ -104,17 +103,11 @@ def _expected(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
         if stage.layer.tensor:
             layout, _ = channels_last(graph.tensors[stage.layer.tensor].shape)
             ordered = values[stage.layer.tensor].reshape(frames, -1)[:, layout].astype(np.int64)
-            found.append((stage, words(ordered.reshape(-1, _lanes(stage)), stage.layer.output_bits)))
+            found.append((stage, words(ordered.reshape(-1, stage.lanes), stage.layer.output_bits)))
     return found
 
 
-def _lanes(stage: Stage) -> int:
-    """Elements of a word behind a stage: its FIFO's width in elements."""
-    width: int = stage.instances[-1].module.ports(stage.instances[-1].parameters)[-1].width
-    return width // stage.layer.output_bits
-
-
-def _samples(artefact: Artefact, chain: Chain, frames: int) -> NDArray[np.generic]:
+def _samples(artefact: Artefact, streams: StreamGraph, frames: int) -> NDArray[np.generic]:
     """The design's input tensor for the first frames, unpacked from the vectors."""
     design = json.loads((artefact.folder / "design.json").read_text(encoding="utf-8"))
     bits, lanes = design["input_bits"], design["input_lanes"]
@@ -123,5 +116,5 @@ def _samples(artefact: Artefact, chain: Chain, frames: int) -> NDArray[np.generi
     fields = [(int(line, 16) >> (bits * lane)) & mask for line in lines for lane in range(lanes)]
     stream = np.array([field - 2 * half if field >= half else field for field in fields], np.int64).reshape(frames, -1)
     values = np.empty_like(stream)
-    values[:, chain.input_layout] = stream
-    return values.reshape(frames, *chain.input.shape[1:]).astype(chain.input.format.numpy)
+    values[:, streams.input_layout] = stream
+    return values.reshape(frames, *streams.input.shape[1:]).astype(streams.input.format.numpy)

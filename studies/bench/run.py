@@ -27,7 +27,7 @@ from rich.table import Table
 from lepton_dse.importers import load_model
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.reference import engine, fast
-from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import StreamGraph, stream_graph
 from lepton_dse.search.folding import search_foldings
 from lepton_dse.search.stream_planner import plan_stream
 from lepton_dse.targets import FpgaTarget, load_target
@@ -65,16 +65,16 @@ def _both(graph: LoweredGraph, x: np.ndarray, where: str, repetitions: int) -> l
 def search(repetitions: int) -> list[Row]:
     """Seconds of the exact folding search, and of the whole planning with its simulations."""
     graph = networks.lowered(networks.thirty_layers())
-    chain = stream_chain(graph)
-    assert isinstance(chain, Chain), "the network is a chain"
+    streams = stream_graph(graph)
+    assert isinstance(streams, StreamGraph), "the network streams"
     found = []
     for name in ("amd-zynq-7020", HERE / "big-fpga.toml"):
         target = load_target(name)
         assert isinstance(target, FpgaTarget), "an FPGA"
-        result = search_foldings(chain, target)
+        result = search_foldings(streams, target)
         fits = f"{result.result.best:.0f} cycles, optimal" if result.foldings else "does not fit"
-        where = f"CNN of {len(chain.layers)} layers on {target.name}: {fits}"
-        found.append(Row("folding search", where, least_seconds(lambda t=target: search_foldings(chain, t), repetitions), "s"))
+        where = f"CNN of {len(streams.layers)} layers on {target.name}: {fits}"
+        found.append(Row("folding search", where, least_seconds(lambda t=target: search_foldings(streams, t), repetitions), "s"))
         for objective in ("throughput", "latency") if result.foldings else ():
             seconds = least_seconds(lambda t=target, o=objective: plan_stream(graph, t, o), 1)
             found.append(Row(f"planning for {objective}", where, seconds, "s"))

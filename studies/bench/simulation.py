@@ -18,8 +18,7 @@ from lepton_dse.demo.digits import load_digits_split
 from lepton_dse.emit.verilog.top import TOP
 from lepton_dse.files import data_folder
 from lepton_dse.importers import load_model
-from lepton_dse.schedule.layers import Chain, stream_chain
-from lepton_dse.schedule.stream import StreamSchedule, foldings_of, stream_schedule
+from lepton_dse.schedule.stream import StreamGraph, StreamSchedule, foldings_of, stream_graph, stream_schedule
 from lepton_dse.sim.event_graph import Times, simulate
 from lepton_dse.sim.event_graph import chain as network_of
 from lepton_dse.sim.stream import run_stream
@@ -72,9 +71,9 @@ def demo_design() -> tuple[flow.PlannedModel, StreamSchedule]:
     planned = flow.plan(
         load_model(data_folder("models") / "digits_cnn.onnx"), DEVICE, data=training.take(256), minimize="throughput"
     )
-    chain = stream_chain(planned.lowered)
-    assert isinstance(chain, Chain), "the demo's model is a chain"
-    return planned, stream_schedule(chain, foldings_of(planned.plan, chain))
+    streams = stream_graph(planned.lowered)
+    assert isinstance(streams, StreamGraph), "the demo's model streams"
+    return planned, stream_schedule(streams, foldings_of(planned.plan, streams))
 
 
 def rows(repetitions: int) -> list[Row]:

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from lepton_dse import flow
 from lepton_dse.bundle import Bundle
-from lepton_dse.compress.quantize import Recipe, quantize
+from lepton_dse.compress.quantize import quantize
 from lepton_dse.data import Dataset
 from lepton_dse.lower import lower_bundle
 from lepton_dse.memory import map_memory, stored_bytes
 from lepton_dse.plan import Plan
-from lepton_dse.schedule.layers import Chain, stream_chain
-from lepton_dse.schedule.stream import stream_schedule
+from lepton_dse.schedule.stream import StreamGraph, stream_graph, stream_schedule
 from lepton_dse.sim.event_graph import Deadlock
 from lepton_dse.sim.stream import run_stream, stream_report
 from lepton_dse.targets import FpgaTarget, load_target
@@ -29,19 +28,21 @@ from lepton_dse.verify.cpp import VERIFIER as CPP
 from lepton_dse.verify.first_wrong import run_testbench
 
 NETWORKS = 30
+WIDE_NETWORKS = 8
 SEARCH = (Phase.explicit, Phase.reuse, Phase.generate)  # a simulation takes seconds: a failure is shown as it was drawn
 
 
 def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
     """A plan with drawn foldings for a device without limits."""
-    bundle, calibration = quantize(case.graph, Recipe(case.precision), case.data)
+    bundle, calibration = quantize(case.graph, case.recipe, case.data)
     bundle = Bundle(bundle.graph, bundle.scales, case.data.x)
     lowered = lower_bundle(bundle)
-    chain = stream_chain(lowered)
-    assert isinstance(chain, Chain), chain
-    chosen = draw.draw(foldings(chain))
-    schedule = stream_schedule(chain, chosen)
-    assert not isinstance(run_stream(schedule), Deadlock)
+    streams = stream_graph(lowered)
+    assert isinstance(streams, StreamGraph), streams
+    chosen = draw.draw(foldings(streams))
+    schedule = stream_schedule(streams, chosen)
+    # FIFOs in front of a join may be drawn too shallow: the prediction says so, and nothing is emitted.
+    assume(not isinstance(run_stream(schedule), Deadlock))
     target = load_target("unit-fpga")
     assert isinstance(target, FpgaTarget)
     precision = str(case.precision)
@@ -54,7 +55,10 @@ def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
         calibration=calibration,
         seed=0,
         objective="throughput",
-        ops=tuple(folding.to_plan(layer.name, precision) for layer, folding in zip(chain.layers, chosen, strict=True)),
+        ops=tuple(
+            folding.to_plan(layer.name, str(case.overrides.get(layer.name, case.precision)))
+            for layer, folding in zip(streams.layers, chosen, strict=True)
+        ),
         memory=map_memory(lowered, bytes_of=stored_bytes),
         predicted=stream_report(schedule, lowered, target),
     )
@@ -66,7 +70,20 @@ def planned_with(case: StreamCase, draw: st.DataObject) -> flow.PlannedModel:
 @settings(max_examples=NETWORKS, phases=SEARCH)
 @given(case=stream_cases(samples=4), draw=st.data())
 def test_streams_are_exact_in_icarus_and_equal_in_cpp(case: StreamCase, draw: st.DataObject) -> None:
-    planned = planned_with(case, draw)
+    check(planned_with(case, draw))
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+@settings(max_examples=WIDE_NETWORKS, phases=SEARCH, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(case=stream_cases(samples=3, wide=True), draw=st.data())
+def test_branches_are_exact_in_icarus_and_equal_in_cpp(case: StreamCase, draw: st.DataObject) -> None:
+    """Residuals, concatenations, depthwise and dilated convolutions, tables, and formats that differ from layer to layer."""
+    check(planned_with(case, draw))
+
+
+def check(planned: flow.PlannedModel) -> None:
+    """Every word and every cycle of the design in Icarus Verilog, and the C++ program of the same plan."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         # The bench compares every output word, and the cycle of every beat at both ends under seven pairs of traces.

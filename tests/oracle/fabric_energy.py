@@ -6,8 +6,7 @@ import counting
 import numpy as np
 
 from lepton_dse.ir.graph import Graph
-from lepton_dse.schedule.layers import MatrixLayer
-from lepton_dse.schedule.stream import StreamSchedule
+from lepton_dse.schedule.stream import DepthwiseLayer, MatrixLayer, StreamSchedule
 from lepton_dse.targets.fpga import FabricEnergy
 
 
@@ -16,11 +15,13 @@ def counted_energy(schedule: StreamSchedule, graph: Graph, energy: FabricEnergy)
     partial_products = adder_cells = bits = 0
     for stage in schedule.stages:
         op, layer = graph.op(stage.layer.name), stage.layer
-        for _ in np.ndindex(graph.tensors[op.inputs[0]].shape):
-            bits += layer.input_bits
+        streams = [name for name in op.inputs if name not in graph.constants]
+        for name in streams:
+            for _ in np.ndindex(graph.tensors[name].shape):
+                bits += graph.tensors[name].format.bits
         for _ in np.ndindex(graph.tensors[op.output].shape):
             bits += layer.output_bits
-        if isinstance(layer, MatrixLayer):
+        if isinstance(layer, MatrixLayer | DepthwiseLayer):
             for _ in range(counting.macs(graph, op)):
                 partial_products += layer.weight_bits * layer.input_bits
                 adder_cells += layer.accumulator_bits

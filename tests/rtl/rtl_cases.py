@@ -78,7 +78,22 @@ def stall_traces(seed: int) -> list[tuple[list[int] | None, list[int] | None]]:
 def run_case(parameters: Parameters, network: Network, simulator: Simulator, bench: Path, build_folder: Path, seed: int) -> None:
     """Run the testbench of one module."""
     name = declaration_of(parameters).name
-    run_design(name, [source(name)], parameters.verilog_parameters(), network, simulator, bench, build_folder, seed)
+    run_design(name, sources_of(parameters), parameters.verilog_parameters(), network, simulator, bench, build_folder, seed)
+
+
+def sources_of(parameters: Parameters) -> list[Path]:
+    """Return the Verilog files of a module and of those that it instantiates."""
+    declaration = declaration_of(parameters)
+    return [source(declaration.name), *map(source, declaration.uses)]
+
+
+def run_values(parameters: Parameters, simulator: Simulator, bench: Path, build_folder: Path, seed: int) -> None:
+    """Run a testbench that draws its own stalls and compares values alone."""
+    build_folder.mkdir(parents=True, exist_ok=True)
+    case = build_folder / "case.json"
+    values = parameters.verilog_parameters()
+    case.write_text(json.dumps({"parameters": values, "seed": seed}))
+    _run(declaration_of(parameters).name, sources_of(parameters), values, simulator, bench, build_folder, case)
 
 
 def run_design(
@@ -111,6 +126,18 @@ def run_design(
     build_folder.mkdir(parents=True, exist_ok=True)
     case = build_folder / "case.json"
     case.write_text(json.dumps({"parameters": values, "seed": seed, "runs": runs, **(extra or {})}))
+    _run(top, sources, values, simulator, bench, build_folder, case)
+
+
+def _run(
+    top: str,
+    sources: list[Path],
+    values: Mapping[str, int | str],
+    simulator: Simulator,
+    bench: Path,
+    build_folder: Path,
+    case: Path,
+) -> None:
     result = run_cocotb(
         simulator,
         sources,

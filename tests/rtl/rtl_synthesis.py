@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtl_cases import declaration_of, source
+from rtl_cases import declaration_of, sources_of
 
 from lepton_dse.rtl_library import Direction, Family, Parameters, Resources
 from lepton_dse.verify.simulators import run_yosys
@@ -47,7 +47,7 @@ def synthesise(configurations: Sequence[Parameters], family: Family, folder: Pat
         "(* keep_hierarchy *)\n" + wrapper(parameters, name) for name, parameters in zip(names, configurations, strict=True)
     ]
     (folder / "top.v").write_text("".join([*wrappers, _everything(names, configurations)]))
-    files = " ".join(sorted({str(source(declaration_of(parameters).name)) for parameters in configurations}))
+    files = " ".join(sorted({str(path) for parameters in configurations for path in sources_of(parameters)}))
     log = run_yosys(f"read_verilog -defer {files}; read_verilog top.v; {synthesis_command(family, 'top')}; stat -json", folder)
     modules = cells_by_module(log)
     return [count_primitives(modules[name]) for name in names]

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from rtl_cases import declaration_of, identifier, skip_without, source
+from rtl_cases import declaration_of, identifier, skip_without, source, sources_of
 from rtl_configurations import CONFIGURATIONS, CORNERS, roms
 from rtl_synthesis import synthesise, wrapper
 
@@ -40,21 +40,22 @@ def test_pace_counts_the_timing(parameters: Parameters) -> None:
         return
     timing = declaration.timing(parameters)
     steps = max(process.steps for process in timing.processes)
-    assert declaration.pace(parameters) == Pace(timing.input_beats, timing.output_beats, steps)
+    further = tuple(int(taken.sum()) for taken in timing.further)
+    assert declaration.pace(parameters) == Pace(timing.input_beats, timing.output_beats, steps, further)
 
 
 @skip_without
 def test_ports_are_those_that_yosys_sees(tmp_path: Path) -> None:
     for parameters in [*CONFIGURATIONS, *CORNERS, *roms(tmp_path)]:
         declaration = declaration_of(parameters)
+        files = " ".join(map(str, sources_of(parameters)))
         (tmp_path / "top.v").write_text(wrapper(parameters))
         run_yosys(
-            f"read_verilog -defer {source(declaration.name)}; read_verilog top.v; hierarchy -top top; proc; "
-            "write_json ports.json",
+            f"read_verilog -defer {files}; read_verilog top.v; hierarchy -top top; proc; write_json ports.json",
             tmp_path,
         )
         modules = json.loads((tmp_path / "ports.json").read_text())["modules"]
-        (name,) = (name for name in modules if name != "top")
+        (name,) = (name for name in modules if declaration.name in name)
         seen = {port: (details["direction"], len(details["bits"])) for port, details in modules[name]["ports"].items()}
         declared = {p.name: (p.direction.value, p.width) for p in declaration.ports(parameters)}
         assert seen == declared, parameters
@@ -64,7 +65,7 @@ def test_ports_are_those_that_yosys_sees(tmp_path: Path) -> None:
 def test_lint_is_clean(tmp_path: Path) -> None:
     for parameters in [*CONFIGURATIONS, *CORNERS, *roms(tmp_path)]:
         name = declaration_of(parameters).name
-        assert lint([source(name)], name, parameters.verilog_parameters(), tmp_path) == "", parameters
+        assert lint(sources_of(parameters), name, parameters.verilog_parameters(), tmp_path) == "", parameters
 
 
 @pytest.mark.slow

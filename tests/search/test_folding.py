@@ -17,12 +17,11 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import Graph, GraphBuilder
 from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
-from lepton_dse.schedule.layers import Chain, stream_chain
-from lepton_dse.schedule.stream import Folding, stream_schedule
+from lepton_dse.schedule.stream import Folding, StreamGraph, stream_graph, stream_schedule
 from lepton_dse.search.folding import FoldingSpace, Option, layer_options, next_faster, search_foldings
 from lepton_dse.search.levers import levers
 from lepton_dse.search.stream_planner import plan_stream
-from lepton_dse.sim.stream import resource_violations, stage_cycles
+from lepton_dse.sim.stream import cycles_by_stage, resource_violations
 from lepton_dse.targets import FpgaTarget, load_target
 from lepton_dse.targets.schema import Quantity
 
@@ -50,19 +49,15 @@ def network(channels: tuple[int, ...], *, pooled: bool) -> Graph:
     return builder.build([x])
 
 
-def chain_of(graph: Graph) -> Chain:
+def streams_of(graph: Graph) -> StreamGraph:
     x = np.random.default_rng(1).normal(0, 1, (4, *graph.tensors["x"].shape[1:])).astype(np.float32)
-    chain = stream_chain(lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), Dataset(x))[0]))
-    assert isinstance(chain, Chain)
-    return chain
+    streams = stream_graph(lower_bundle(quantize(graph, Recipe(Precision.parse("int8")), Dataset(x))[0]))
+    assert isinstance(streams, StreamGraph)
+    return streams
 
 
-def options_of(chain: Chain) -> list[tuple[Option, ...]]:
-    found, elements = [], len(chain.input_layout)
-    for layer in chain.layers:
-        found.append(layer_options(layer, rtl.Family.XC7, elements))
-        elements = layer.out_channels * layer.pixels
-    return found
+def options_of(streams: StreamGraph) -> list[tuple[Option, ...]]:
+    return [layer_options(layer, rtl.Family.XC7) for layer in streams.layers]
 
 
 def used(choice: tuple[Option, ...]) -> tuple[float, ...]:
@@ -76,14 +71,14 @@ def used(choice: tuple[Option, ...]) -> tuple[float, ...]:
     shares=st.tuples(*(st.floats(0, 1) for _ in NAMES)),
 )
 def test_the_search_equals_plain_enumeration(channels: tuple[int, ...], pooled: bool, shares: tuple[float, ...]) -> None:
-    chain = chain_of(network(channels, pooled=pooled))
-    options = options_of(chain)
+    streams = streams_of(network(channels, pooled=pooled))
+    options = options_of(streams)
     choices = list(product(*options))
     least, most = (tuple(pick(column) for column in zip(*map(used, choices), strict=True)) for pick in (min, max))
     budget = tuple(float(int(low + (high - low) * share)) for low, high, share in zip(least, most, shares, strict=True))
     fitting = [choice for choice in choices if all(a <= b for a, b in zip(used(choice), budget, strict=True))]
     target = device(budget)
-    found = search_foldings(chain, target)
+    found = search_foldings(streams, target)
     assert found.result.evaluated == sum(map(len, options))
     if not fitting:
         assert found.foldings == ()
@@ -102,7 +97,7 @@ def test_the_search_equals_plain_enumeration(channels: tuple[int, ...], pooled: 
     assert all(a <= b + 1e-6 for a, b in zip(used(chosen), budget, strict=True))
     assert (found.result.best, found.result.lower_bound, found.result.gap, found.result.optimal) == (best, best, 0, True)
     assert found.violations == ()
-    quick = FoldingSpace(chain, target).quickest()
+    quick = FoldingSpace(streams, target).quickest()
     soonest = tuple(
         next(option for option in layer if option.folding == folding)
         for layer, folding in zip(options, quick.foldings, strict=True)
@@ -114,10 +109,10 @@ def test_the_search_equals_plain_enumeration(channels: tuple[int, ...], pooled: 
 @settings(max_examples=15)
 @given(slack=st.sampled_from([1.25, 1.5, 2.0, 4.0]))
 def test_slack_trades_cycles_for_resources_and_says_so(slack: float) -> None:
-    chain = chain_of(network((2, 4, 2), pooled=True))
+    streams = streams_of(network((2, 4, 2), pooled=True))
     tight, loose = (
-        search_foldings(chain, device((1e6, 1e6, 1e4, 1e4))),
-        search_foldings(chain, device((1e6, 1e6, 1e4, 1e4)), slack=slack),
+        search_foldings(streams, device((1e6, 1e6, 1e4, 1e4))),
+        search_foldings(streams, device((1e6, 1e6, 1e4, 1e4)), slack=slack),
     )
     assert loose.result.lower_bound == tight.result.best
     assert tight.result.best <= loose.result.best <= slack * tight.result.best
@@ -127,8 +122,8 @@ def test_slack_trades_cycles_for_resources_and_says_so(slack: float) -> None:
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_options_are_all_foldings_with_their_true_cost(pooled: bool) -> None:
-    chain = chain_of(network((2, 4), pooled=pooled))
-    for layer, options in zip(chain.layers, options_of(chain), strict=True):
+    streams = streams_of(network((2, 4), pooled=pooled))
+    for layer, options in zip(streams.layers, options_of(streams), strict=True):
         matrix = hasattr(layer, "weights")
         expected = {
             (pe, simd, multiplier)
@@ -139,7 +134,7 @@ def test_options_are_all_foldings_with_their_true_cost(pooled: bool) -> None:
         }
         assert {(option.folding.pe, option.folding.simd, option.folding.multiplier) for option in options} == expected
         assert len(options) == len(expected)
-    first = options_of(chain)[0]
+    first = options_of(streams)[0]
     by_folding = {(o.folding.pe, o.folding.simd, o.folding.multiplier): o for o in first}
     slow, fast = by_folding[1, 1, rtl.Multiplier.DSP], by_folding[4, 2, rtl.Multiplier.DSP]
     assert slow.cycles == 9 * 4 * 2 * 4  # pixels, taps, inputs, outputs
@@ -150,27 +145,25 @@ def test_options_are_all_foldings_with_their_true_cost(pooled: bool) -> None:
 
 
 def test_the_cycles_of_options_are_those_of_the_design() -> None:
-    chain = chain_of(network((2, 4, 2), pooled=True))
-    for choice in list(product(*options_of(chain)))[::37]:
-        schedule = stream_schedule(chain, [option.folding for option in choice])
-        beats = schedule.input_beats
-        for stage, option in zip(schedule.stages, choice, strict=True):
-            cycles, beats = stage_cycles(stage, beats)
+    streams = streams_of(network((2, 4, 2), pooled=True))
+    for choice in list(product(*options_of(streams)))[::37]:
+        schedule = stream_schedule(streams, [option.folding for option in choice])
+        for cycles, option in zip(cycles_by_stage(schedule), choice, strict=True):
             assert cycles >= option.cycles  # a width converter, if any, may be busier than the stage itself
 
 
 def test_the_next_faster_bound_is_the_next_one() -> None:
-    chain = chain_of(network((2, 4, 2), pooled=False))
-    rich, options = device((1e6, 1e6, 1e4, 1e4)), options_of(chain)
+    streams = streams_of(network((2, 4, 2), pooled=False))
+    rich, options = device((1e6, 1e6, 1e4, 1e4)), options_of(streams)
     bounds = sorted({max(option.cycles for option in choice) for choice in product(*options)})
     for slower, faster in zip(bounds[1:], bounds, strict=False):
-        found = next_faster(chain, rich, slower)
+        found = next_faster(streams, rich, slower)
         assert found is not None
         assert found[0] == faster
         assert found[1] == ()
-    assert next_faster(chain, rich, bounds[0]) is None
+    assert next_faster(streams, rich, bounds[0]) is None
     poor = device((1, 1, 1, 1))
-    lacking = next_faster(chain, poor, bounds[-1])
+    lacking = next_faster(streams, poor, bounds[-1])
     assert lacking is not None
     assert lacking[1]
     assert all(violation.demand > violation.bound for violation in lacking[1])
@@ -188,8 +181,8 @@ def test_a_planned_design_fits_as_built(objective: str, share: float) -> None:
     if not report.feasible:
         assert chosen == ()
         return
-    chain = chain_of(graph)
-    assert resource_violations(stream_schedule(chain, chosen).resources(rtl.Family.XC7), target) == ()
+    streams = streams_of(graph)
+    assert resource_violations(stream_schedule(streams, chosen).resources(rtl.Family.XC7), target) == ()
     assert report.search is not None
     assert report.cycles is not None
     assert report.search.lower_bound <= report.search.best

@@ -13,7 +13,7 @@ from lepton_dse.ir import ops
 from lepton_dse.ir.graph import GraphBuilder, LoweredGraph
 from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
-from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import StreamGraph, stream_graph
 from lepton_dse.search.folding import FoldingSpace
 from lepton_dse.search.stream_planner import plan_stream
 from lepton_dse.targets import FpgaTarget, load_target, target_names
@@ -50,10 +50,10 @@ def test_the_planner_refuses_a_fabric_without_formulas(target: FpgaTarget) -> No
 
 def test_no_other_familys_formulas_are_used_instead() -> None:
     """Below the planner the same is an error that names the fabric, not a cost."""
-    chain = stream_chain(lowered())
-    assert isinstance(chain, Chain)
+    streams = stream_graph(lowered())
+    assert isinstance(streams, StreamGraph)
     with pytest.raises(LeptonError, match="xcup"):
-        FoldingSpace(chain, UNCHECKED[0].model_copy(update={"fabric": "xcup"}))
+        FoldingSpace(streams, UNCHECKED[0].model_copy(update={"fabric": "xcup"}))
     with pytest.raises(LeptonError, match="versal"):
         rtl.Family("versal")
     assert rtl.Family("xc7") is rtl.Family.XC7

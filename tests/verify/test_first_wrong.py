@@ -20,7 +20,7 @@ from lepton_dse.lower import lower_bundle
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import Check
 from lepton_dse.reference.engine import steps
-from lepton_dse.schedule.layers import Chain, stream_chain
+from lepton_dse.schedule.stream import StreamGraph, stream_graph
 from lepton_dse.verify import first_wrong
 from lepton_dse.verify.artefact import open_artefact
 
@@ -121,10 +121,10 @@ def test_expected_words_follow_the_stream_behind_a_flatten() -> None:
     """A clip that moves back over a flatten leaves its stage without a tensor, whose order is not the stream's."""
     bundle, _ = quantize(network(clip_behind_flatten=True), Recipe(Precision.parse("int8")), ld.Dataset(SAMPLES))
     lowered = lower_bundle(bundle)
-    chain = stream_chain(lowered)
-    assert isinstance(chain, Chain)
+    streams = stream_graph(lowered)
+    assert isinstance(streams, StreamGraph)
     shapes = {name: value.shape for name, value in steps(lowered, {"x": SAMPLES[:1]})}
-    for layer in chain.layers:
+    for layer in streams.layers:
         if layer.tensor and hasattr(layer, "extent"):
             spatial = shapes[layer.tensor][2:] or (1, 1)
             assert spatial == layer.out_extent, layer.name

@@ -15,8 +15,8 @@ from lepton_dse.emit.verilog.top import TOP, axis_width, design_modules, memory_
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import data_folder
-from lepton_dse.schedule.stalls import StallCase
 from lepton_dse.schedule.stream import StreamSchedule
+from lepton_dse.schedule.stream.stalls import StallCase
 
 __all__ = ["EMITTER", "expected_beats", "input_beats"]
 
@@ -56,15 +56,15 @@ EMITTER = Emitter("verilog", ("fpga",), emit)
 def input_beats(request: EmitRequest) -> list[int]:
     """Words of all samples at the design's input."""
     assert request.stream is not None, "checked by emit"
-    chain, lanes = request.stream.chain, request.stream.input_lanes
-    return _beats(request.vectors.tensors[chain.input.name], chain.input_layout, lanes, request.stream.input_bits)
+    streams, lanes = request.stream.streams, request.stream.input_lanes
+    return _beats(request.vectors.tensors[streams.input.name], streams.input_layout, lanes, request.stream.input_bits)
 
 
 def expected_beats(request: EmitRequest) -> list[int]:
     """Words of all samples at the design's output."""
     assert request.stream is not None, "checked by emit"
-    chain, lanes = request.stream.chain, request.stream.output_lanes
-    return _beats(request.vectors.tensors[chain.output.name], chain.output_layout, lanes, request.stream.output_bits)
+    streams, lanes = request.stream.streams, request.stream.output_lanes
+    return _beats(request.vectors.tensors[streams.output.name], streams.output_layout, lanes, request.stream.output_bits)
 
 
 def _beats(values: NDArray[np.generic], layout: NDArray[np.int64], lanes: int, bits: int) -> list[int]:
@@ -101,7 +101,8 @@ def _design(request: EmitRequest, schedule: StreamSchedule) -> bytes:
         "interval_cycles": cycles.interval,
         # A design that moves no beat for longer than a whole frame and both traces take is stuck.
         "patience": 2 * (cycles.latency + cycles.interval) + longest,
-        "instances": [instance.name for instance in schedule.instances],
+        # A fork has a bit of valid for each consumer; what passes it is seen behind the instance before it.
+        "instances": [instance.name for instance in schedule.instances if instance.module.name != "stream_fork"],
     }
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
@@ -113,7 +114,7 @@ def _printable(text: str) -> str:
 def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
     cycles = request.plan.predicted.cycles
     assert cycles is not None, "checked by emit"
-    chain = schedule.chain
+    streams = schedule.streams
     out = Writer()
     out.lines([f"# {title}", ""])
     out.line(f"`{TOP}.v` is wiring; the logic is in `rtl/`, weights and scales are in `mem/`.")
@@ -129,8 +130,8 @@ def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
     out.lines(f"| {name} | {amount:g} |" for name, amount in sorted(resources.items()))
     out.line()
     ends = (
-        ("Input", schedule.input_beats, schedule.input_lanes, schedule.input_bits, chain.input),
-        ("Output", schedule.output_beats, schedule.output_lanes, schedule.output_bits, chain.output),
+        ("Input", schedule.input_beats, schedule.input_lanes, schedule.input_bits, streams.input),
+        ("Output", schedule.output_beats, schedule.output_lanes, schedule.output_bits, streams.output),
     )
     for name, beats, lanes, bits, tensor in ends:
         shape = " x ".join(map(str, tensor.shape))

@@ -115,7 +115,7 @@ def top(folder: Path, rng: np.random.Generator) -> tuple[str, dict[str, list[lis
 def test_values_and_cycles(simulator: Simulator, tmp_path: Path) -> None:
     text, numbers = top(tmp_path, np.random.default_rng(11))
     (tmp_path / "network.v").write_text(text)
-    names = sorted({declaration_of(stage).name for stage in STAGES} | {"rom"})
+    names = sorted({declaration_of(stage).name for stage in STAGES} | {"rom", "signed_product"})
     network = chain([declaration_of(stage).timing(stage) for stage in STAGES], 36)
     run_design(
         "network",

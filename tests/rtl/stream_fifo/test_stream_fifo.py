@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 from rtl_cases import identifier, run_case, skip_without
 
-from lepton_dse.rtl_library import MODULES, StreamFifo
+from lepton_dse.rtl_library import MODULES, MemoryStyle, StreamFifo
 from lepton_dse.sim.event_graph import chain
 from lepton_dse.verify.simulators import Simulator
 
 pytestmark = pytest.mark.rtl
 
-CASES = [StreamFifo(3, 1), StreamFifo(8, 2), StreamFifo(5, 5), StreamFifo(9, 8)]
+BLOCK = MemoryStyle.BLOCK
+CASES = [
+    *(StreamFifo(3, 1), StreamFifo(8, 2), StreamFifo(5, 5), StreamFifo(9, 8)),
+    *(StreamFifo(3, 1, BLOCK), StreamFifo(4, 2, BLOCK), StreamFifo(7, 5, BLOCK)),
+]
 
 RUNS = [(case, Simulator.ICARUS) for case in CASES]
 
