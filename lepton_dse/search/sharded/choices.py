@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
+from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory import stored_bytes
 from lepton_dse.parallel.layout import Layout, Mesh
 from lepton_dse.parallel.splitting import OpLayouts, layouts_of, splittable
@@ -15,7 +16,7 @@ from lepton_dse.schedule.sharded import Strategies, sharded_program
 from lepton_dse.schedule.sharded.build import OpStrategy
 from lepton_dse.search.sharded.pricing import StepPrices
 
-__all__ = ["Choice", "input_layouts", "op_choices"]
+__all__ = ["Choice", "graph_choices", "input_layouts", "op_choices"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,26 @@ def _layouts(layout: Layout, shape: tuple[int, ...], mesh: Mesh, axes: tuple[str
         if extent % mesh.size(cut) == 0 and mesh.sizes[axes[0]] > 1:
             cuts = (*layout.cuts[:dimension], cut, *layout.cuts[dimension + 1 :])
             yield from _layouts(Layout(cuts), shape, mesh, axes[1:])
+
+
+def graph_choices(graph: Graph, mesh: Mesh, prices: StepPrices) -> dict[str, list[Choice]]:
+    """The choices of every operation; those that differ in names alone have the same, listed once."""
+    known: dict[object, list[Choice]] = {}
+    found = {}
+    for op in graph.ops:
+        names = list(dict.fromkeys((*op.inputs, op.output)))
+        tensors = [(tensor.shape, tensor.format, _scaled(tensor)) for tensor in (graph.tensors[name] for name in names)]
+        places = tuple(names.index(name) for name in op.inputs)
+        key = (op.attributes, tuple(tensors), places, tuple(name in graph.constants for name in names))
+        if key not in known:
+            known[key] = op_choices(graph, op, mesh, prices)
+        found[op.name] = known[key]
+    return found
+
+
+def _scaled(tensor: Tensor) -> tuple[int | None, int | None]:
+    """Along what a tensor has scales of its own; which these are decides nothing."""
+    return (None, None) if tensor.quant is None else (tensor.quant.axis, tensor.quant.group)
 
 
 def op_choices(graph: Graph, op: Op, mesh: Mesh, prices: StepPrices) -> list[Choice]:

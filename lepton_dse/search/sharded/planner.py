@@ -1,8 +1,11 @@
-"""The cheapest strategies of all operations together, as a mixed-integer program whose bound proves them cheapest.
+"""The cheapest strategies of all operations together, and the proof that they are.
 
 Each operation takes one of its choices, each input one of its layouts. A tensor has a home, the layout that its producer leaves
-it in; a consumer that wants another pays for the exchange, and consumers that want the same one share it. With x for choices,
-z for how much of consumer c goes from home h to layout w, and y for whether that exchange is made::
+it in; a consumer that wants another pays for the exchange, and consumers that want the same one share it. The least sum comes
+from dynamic programming over layouts (:mod:`lepton_dse.search.sharded.layouts`), exactly, and is the answer if its weights fit
+the memory, which couples all operations. If they do not, or if too many layouts depend on one another at once, the sum is a
+mixed-integer program, whose bound proves it. With x for choices, z for how much of consumer c goes from home h to layout w, and y
+for whether that exchange is made::
 
     minimise  sum x seconds + sum y exchange
     sum of an operation's x = 1
@@ -32,12 +35,11 @@ from lepton_dse.milp import milp
 from lepton_dse.parallel.layout import Layout, Mesh
 from lepton_dse.plan import SearchResult, Violation
 from lepton_dse.schedule.sharded import ShardedProgram, Strategies, sharded_program
-from lepton_dse.schedule.sharded.reshard import moves
-from lepton_dse.search.sharded.choices import Choice, input_layouts, op_choices
-from lepton_dse.search.sharded.pricing import StepPrices
-from lepton_dse.sim.network import Group, exchange_time
+from lepton_dse.search.sharded.choices import Choice, graph_choices, input_layouts
+from lepton_dse.search.sharded.layouts import cheapest_layouts
+from lepton_dse.search.sharded.pricing import StepPrices, exchange_seconds
 
-__all__ = ["ShardedPlan", "exchange_seconds", "plan_sharding"]
+__all__ = ["ShardedPlan", "plan_sharding"]
 
 _SPACE = "for each axis of the mesh one loop of each operation, or none; sums closed whole or cut; inputs in any layout"
 
@@ -86,11 +88,10 @@ def plan_sharding(graph: Graph, mesh: Mesh, prices: StepPrices, *, time_limit_s:
     if mesh.devices > prices.cluster.size:
         what = f"a mesh of {mesh.devices} devices on a cluster of {prices.cluster.size}"
         raise LeptonError(what, where=prices.cluster.name, fix="use a smaller mesh or a larger cluster")
-    choices = {op.name: op_choices(graph, op, mesh, prices) for op in graph.ops}
+    choices = graph_choices(graph, mesh, prices)
     arriving = {name: input_layouts(graph.tensors[name].shape, mesh) for name in graph.inputs}
-    program = _Program(graph, mesh, prices, choices, arriving)
     capacity = prices.device.levels[-1].capacity_bytes.value
-    picked, bound, fits = program.solve(capacity, time_limit_s)
+    picked, bound, fits = _solved(graph, mesh, prices, choices, arriving, capacity, time_limit_s)
     strategies = Strategies(
         {name: arriving[name][picked["input", name]] for name in graph.inputs},
         {name: entries[picked["op", name]].strategy for name, entries in choices.items()},
@@ -113,19 +114,22 @@ def plan_sharding(graph: Graph, mesh: Mesh, prices: StepPrices, *, time_limit_s:
     return ShardedPlan(strategies, built, seconds, weights, violations, search)
 
 
-def exchange_seconds(graph: Graph, tensor: str, home: Layout, wanted: Layout, mesh: Mesh, prices: StepPrices) -> float:
-    """Seconds of bringing a tensor from its home to another layout."""
-    whole = graph.tensors[tensor]
-    size = float(whole.elements * whole.format.numpy.itemsize)
-    total, now = 0.0, home
-    for move in moves(home, wanted):
-        if move.kind is not None:
-            joined = move.result if move.kind == "all_gather" else now
-            message = size / mesh.size(joined.used)
-            group = Group(mesh.size(move.axes), min(mesh.stride(axis) for axis in move.axes))
-            total += exchange_time(move.kind, message, group, prices.fabric)
-        now = move.result
-    return total
+def _solved(
+    graph: Graph,
+    mesh: Mesh,
+    prices: StepPrices,
+    choices: Mapping[str, list[Choice]],
+    arriving: Mapping[str, list[Layout]],
+    capacity: float,
+    time_limit_s: float,
+) -> tuple[dict[tuple[str, str], int], float, bool]:
+    """What each picks, the bound from below, and whether the weights fit."""
+    free = cheapest_layouts(graph, mesh, prices, choices, arriving)
+    if free is not None:
+        picked, least = free
+        if sum(entries[picked["op", name]].weight_bytes for name, entries in choices.items()) <= capacity:
+            return picked, least, True
+    return _Program(graph, mesh, prices, choices, arriving).solve(capacity, time_limit_s)
 
 
 def _too_large(weights: int, capacity: float) -> Violation:

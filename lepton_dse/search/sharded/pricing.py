@@ -13,18 +13,21 @@ from dataclasses import dataclass, field
 
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir import ops
+from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.loops import loop_nest
 from lepton_dse.ir.ops import Op
 from lepton_dse.ir.tensors import Tensor
 from lepton_dse.memory import stored_bytes
 from lepton_dse.numerics.formats import FLOAT32, INT8, INT32, NumberFormat, Precision
 from lepton_dse.parallel.collectives import Collective
+from lepton_dse.parallel.layout import Layout, Mesh
 from lepton_dse.schedule.sharded import Compute, Cut, Exchange, Halo, Shard, ShardedProgram, Step
+from lepton_dse.schedule.sharded.reshard import moves
 from lepton_dse.search.kernels import GpuKernels, TpuKernels, kernels_of
 from lepton_dse.sim.network import Fabric, Group, exchange_time, fabric_of
 from lepton_dse.targets import Cluster, GpuTarget, TpuTarget, load_target
 
-__all__ = ["StepPrices", "message_bytes", "prices_of"]
+__all__ = ["StepPrices", "exchange_seconds", "message_bytes", "prices_of"]
 
 _SPECIAL = ops.Softmax | ops.Sigmoid | ops.Tanh | ops.Gelu | ops.Unary
 
@@ -116,6 +119,28 @@ def _wider(formats: tuple[NumberFormat, NumberFormat]) -> tuple[NumberFormat, ..
 
 
 _REALS = (NumberFormat.parse("bfloat16"), NumberFormat.parse("float16"), FLOAT32)
+
+
+def exchange_seconds(graph: Graph, tensor: str, home: Layout, wanted: Layout, mesh: Mesh, prices: StepPrices) -> float:
+    """Seconds of bringing a tensor from its home to another layout."""
+    whole = graph.tensors[tensor]
+    key = (whole.shape, whole.format, home, wanted, mesh)
+    if key not in prices.known:
+        prices.known[key] = _exchanges(whole, home, wanted, mesh, prices)
+    return prices.known[key]
+
+
+def _exchanges(whole: Tensor, home: Layout, wanted: Layout, mesh: Mesh, prices: StepPrices) -> float:
+    size = float(whole.elements * whole.format.numpy.itemsize)
+    total, now = 0.0, home
+    for move in moves(home, wanted):
+        if move.kind is not None:
+            joined = move.result if move.kind == "all_gather" else now
+            message = size / mesh.size(joined.used)
+            group = Group(mesh.size(move.axes), min(mesh.stride(axis) for axis in move.axes))
+            total += exchange_time(move.kind, message, group, prices.fabric)
+        now = move.result
+    return total
 
 
 def message_bytes(step: Exchange, shards: Mapping[str, Shard]) -> int:
