@@ -28,7 +28,7 @@ from lepton_dse.verify.cpp import VERIFIER as CPP
 from lepton_dse.verify.first_wrong import run_testbench
 
 NETWORKS = 30
-WIDE_NETWORKS = 8
+WIDE_NETWORKS = 60
 SEARCH = (Phase.explicit, Phase.reuse, Phase.generate)  # a simulation takes seconds: a failure is shown as it was drawn
 
 
