@@ -111,7 +111,7 @@ def _planned(graph: Graph, device: str, precision: str, training: Dataset, folde
 def _write(folder: Path, results: _Results) -> None:
     for (device, precision), planned in results.plans.items():
         if planned.predicted.cycles is not None and planned.predicted.ops:
-            write_text(folder / f"{device}-{precision}.svg", dataflow_svg(planned.plan))
+            write_text(folder / f"{device}-{precision}.svg", dataflow_svg(planned.plan, planned.lowered))
     document = {
         "accuracy": {name: {"top1": value.value, "images": value.count} for name, value in results.accuracies.items()},
         "costs": [report.model_dump(mode="json") for report in results.costs],

@@ -146,7 +146,7 @@ def plan_table(plans: Sequence[Plan]) -> Table:
 
 
 def stage_table(plan: Plan) -> Table:
-    """Stages of a streaming plan."""
+    """Stages of a streaming plan; FIFOs in front of operands stand before that behind the stage."""
     table = plain_table(
         f"{plan.model} on {plan.target}, {plan.precision}", "stage", "kind", "PE x SIMD", "multipliers", "cycles", "busy", "FIFO"
     )
@@ -160,7 +160,7 @@ def stage_table(plan: Plan) -> Table:
             (entry.multiplier or "-") if op.macs else "-",
             count(round(op.latency_s * clock)),
             share(op.utilization),
-            str(entry.fifo_depth or "-"),
+            " ".join([*(f"{depth} +" for depth in entry.feed_depths if depth), str(entry.fifo_depth or "-")]),
         )
     return table
 

@@ -16,6 +16,8 @@ import lepton_dse as ld
 from lepton_dse.data import Interval
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import data_folder
+from lepton_dse.ir import ops
+from lepton_dse.ir.graph import GraphBuilder
 from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.report import tables
 from lepton_dse.report.dataflow import dataflow_svg
@@ -92,7 +94,7 @@ def texts(svg: str) -> list[str]:
 
 
 def test_the_picture_names_each_stage_in_order_and_marks_the_slowest(planned: ld.PlannedModel) -> None:
-    svg = dataflow_svg(planned.plan)
+    svg = dataflow_svg(planned.plan, planned.lowered)
     report = planned.predicted
     found = texts(svg)
     positions = [found.index(op.name) for op in report.ops]
@@ -108,24 +110,44 @@ def test_the_picture_names_each_stage_in_order_and_marks_the_slowest(planned: ld
 
 def test_the_picture_is_the_same_every_time(planned: ld.PlannedModel) -> None:
     again = ld.Plan.from_json(planned.plan.to_json())
-    assert dataflow_svg(again) == dataflow_svg(planned.plan)
+    assert dataflow_svg(again, planned.lowered) == dataflow_svg(planned.plan, planned.lowered)
 
 
-def test_names_from_a_model_do_not_break_the_picture(planned: ld.PlannedModel) -> None:
-    report = planned.predicted
-    first = report.ops[0].model_copy(update={"name": "<a & b>"})
-    plan = planned.plan.model_copy(
-        update={"model": '</text><script>"', "predicted": report.model_copy(update={"ops": (first, *report.ops[1:])})}
-    )
-    svg = dataflow_svg(plan)
+def pointwise(builder: GraphBuilder, x: str, name: str) -> str:
+    weights = builder.constant(f"{name}.w", np.random.default_rng(len(name)).normal(0, 1, (2, 2, 1, 1)).astype(np.float32))
+    return builder.add(ops.Conv(ops.Window((1, 1), (1, 1), (1, 1), (0, 0), (0, 0))), [x, weights], output=f"{name}.y", name=name)
+
+
+def test_names_from_a_model_do_not_break_the_picture() -> None:
+    builder = GraphBuilder('</text><script>"')
+    planned = ld.plan(builder.build([pointwise(builder, builder.input("x", (1, 2, 3, 3)), "<a & b>")]), "unit-fpga")
+    svg = dataflow_svg(planned.plan, planned.lowered)
     assert "<a & b>" in texts(svg)
     assert not list(ElementTree.fromstring(svg).iter(f"{SVG}script"))
 
 
-def test_a_plan_without_stages_has_no_picture() -> None:
-    plan = ld.plan(ld.load(data_folder("models") / "digits_cnn.onnx"), "unit-cpu").plan
+def test_the_picture_draws_what_leads_where() -> None:
+    """A sum of a stage and of what comes from two stages before it: one arrow passes below the boxes."""
+    builder = GraphBuilder("bypass")
+    first = pointwise(builder, builder.input("x", (1, 2, 3, 3)), "first")
+    second = pointwise(builder, first, "second")
+    planned = ld.plan(builder.build([builder.add(ops.Add(), [second, first], output="sum", name="sum")]), "unit-fpga")
+    svg = dataflow_svg(planned.plan, planned.lowered)
+    wires = [node.get("d") or "" for node in ElementTree.fromstring(svg).iter(f"{SVG}path")]
+    assert len(wires) == 3
+    assert sum("V" in wire for wire in wires) == 1
+    (feed,) = (depth for depth in planned.plan.op("sum").feed_depths if depth)
+    assert any(text.endswith(f" x{feed}") for text in texts(svg))
+
+
+def test_a_plan_without_stages_or_of_another_graph_has_no_picture(planned: ld.PlannedModel) -> None:
+    processor = ld.plan(ld.load(data_folder("models") / "digits_cnn.onnx"), "unit-cpu")
     with pytest.raises(LeptonError, match="no stages"):
-        dataflow_svg(plan)
+        dataflow_svg(processor.plan, processor.lowered)
+    builder = GraphBuilder("other")
+    other = ld.plan(builder.build([pointwise(builder, builder.input("x", (1, 2, 3, 3)), "first")]), "unit-fpga")
+    with pytest.raises(LeptonError, match="not the one"):
+        dataflow_svg(planned.plan, other.lowered)
 
 
 def shown(table: Table) -> str:
