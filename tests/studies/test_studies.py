@@ -280,3 +280,21 @@ def test_registers_are_shown_beside_those_of_the_compiler() -> None:
     printed = " ".join(run("fit_gpu_registers.py", "--quick").split())
     assert re.search(r"6 kernels, registers within 24 for \d+%, shared memory equal for 100%, resident blocks right", printed)
     assert "(fewer for 0)" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_cnns_on_fpgas(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    there("fashion/usr/share/datasets/fashion-mnist", "usr/share/datasets/fashion-mnist")
+    options = ("--quick", "--networks", "mobilenet", "--formats", "int8", "--images", "3", "-o", str(tmp_path))
+    rows = [row for row in cells(run("24_cnns_on_fpgas.py", *options)) if row[0] == "mobilenet"]
+    accuracy, plan, ran = rows
+    assert accuracy[1] == "int8"
+    assert plan[2] == "amd-zynq-7020"
+    assert ran[2] == "0"
+    cycles = plan[4].replace(",", "")
+    assert ran[3] == f"{cycles} of {cycles} planned"
+    assert ran[4] == cycles, "the slowest stage sets the pace"
+    assert ran[5] == "7 of 7 exact"
+    ElementTree.parse(tmp_path / "cnns_on_fpgas.svg")
