@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent / "models"))
 from fashion import load_fashion, trained
 from small_cnns import enlarged, trained_cnn
 
-DEVICES = ("amd-zynq-7020", "lattice-ecp5-85f")
+DEVICES = ("amd-zynq-7020", "amd-zu3eg", "amd-zu9eg", "lattice-ecp5-85f")
 FORMATS = ("int8", "w4a8")
 NETWORKS = ("lenet-5", "resnet-8", "mobilenet")
 

@@ -105,7 +105,7 @@ def _resources(p: AddRequantize, family: Family) -> Resources:
     signed = p.low < 0
     lut = weighted(
         family,
-        (p.lanes * total, 0.0, 2.1),
+        (p.lanes * total, 0.0 if family.absorbs else 1.95, 2.1),
         (p.lanes * p.out_width, 1.0, 4.0),
         (p.lanes * quotient, 0.0, 3.8),
         (p.lanes * quotient if signed else 0, 0.3, 0.0),
@@ -114,7 +114,7 @@ def _resources(p: AddRequantize, family: Family) -> Resources:
         (1, 6.0, 6.0),
     )
     # xc7 keeps operands and products inside the multipliers.
-    inside = 0 if family is Family.XC7 else p.a_width + p.b_width + sum(products)
+    inside = 0 if family.absorbs else p.a_width + p.b_width + sum(products)
     return Resources(lut=lut, ff=p.lanes * (p.out_width + inside) + 3, dsp=p.lanes * dsp)
 
 

@@ -13,17 +13,17 @@ from lepton_dse.rtl_library.declaration import Family, bits
 __all__ = ["adder", "block_memory", "counter_bits", "distributed_memory", "logic_rom", "multipliers", "weighted"]
 
 _BLOCK_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))  # bits by words of 18 kbit
-_PAIR_SHAPES = ((36, 1024), (18, 2048), (9, 4096), (4, 8192), (2, 16384), (1, 32768))  # of 36 kbit, xc7 only
+_PAIR_SHAPES = ((36, 1024), (18, 2048), (9, 4096), (4, 8192), (2, 16384), (1, 32768))  # of 36 kbit, not on ecp5
 
 
 def weighted(family: Family, *terms: tuple[int, float, float]) -> int:
-    """Sum ``(quantity, weight on xc7, weight on ecp5)`` terms and round to whole LUTs."""
-    return round(sum(count * (xc7 if family is Family.XC7 else ecp5) for count, xc7, ecp5 in terms))
+    """Sum ``(quantity, weight on xc7 and xcup, weight on ecp5)`` terms and round to whole LUTs."""
+    return round(sum(count * (amd if family.amd else ecp5) for count, amd, ecp5 in terms))
 
 
 def adder(width: int, family: Family) -> int:
     """Return the LUTs of an addition of ``width`` bits: one a bit; ecp5 carries in pairs of bits."""
-    return width if family is Family.XC7 else 2 * -(-width // 2)
+    return width if family.amd else 2 * -(-width // 2)
 
 
 def counter_bits(values: int) -> int:
@@ -34,14 +34,14 @@ def counter_bits(values: int) -> int:
 def multipliers(a_width: int, b_width: int, family: Family) -> int:
     """Return the hard multipliers of a signed product.
 
-    A DSP48E1 multiplies 25 by 18 bits and a MULT18X18D 18 by 18, signed; wider operands are cut into parts that are one
-    bit narrower, since a part needs a sign of its own.
+    A DSP48E1 multiplies 25 by 18 bits, a DSP48E2 27 by 18 and a MULT18X18D 18 by 18, signed; wider operands are cut into parts
+    that are one bit narrower, since a part needs a sign of its own.
     """
     wide, narrow = max(a_width, b_width), min(a_width, b_width)
-    if family is Family.XC7:
+    if family.amd:
         if a_width + b_width < 9:
             return 0  # synthesis leaves such small products in logic
-        return _parts(wide, 25) * _parts(narrow, 18)
+        return _parts(wide, 25 if family is Family.XC7 else 27) * _parts(narrow, 18)
     return _parts(wide, 18) * _parts(narrow, 18)
 
 
@@ -54,7 +54,7 @@ def logic_rom(width: int, depth: int, family: Family) -> int:
     if depth == 1:
         return 0
     words = 1 << bits(depth)
-    return width * -(-words // (64 if family is Family.XC7 else 16))
+    return width * -(-words // (64 if family.amd else 16))
 
 
 def block_memory(width: int, depth: int, family: Family) -> int:
@@ -66,7 +66,7 @@ def block_memory(width: int, depth: int, family: Family) -> int:
         If no block memory is that deep.
     """
     choices = [-(-width // columns) for columns, words in _BLOCK_SHAPES if depth <= words]
-    if family is Family.XC7:
+    if family.amd:
         choices += [2 * -(-width // columns) for columns, words in _PAIR_SHAPES if depth <= words]
     if not choices:
         raise LeptonError(f"a memory of {depth} words is deeper than any block memory", fix="split it, or make its words wider")
@@ -85,7 +85,7 @@ def distributed_memory(width: int, depth: int, ports: int, family: Family) -> in
     family : Family
         Where it is built.
     """
-    if family is Family.ECP5:
+    if not family.amd:
         # Blocks of 16 words by 4 bits, each with its write port; joining several takes over one LUT a bit and block.
         banks = -(-depth // 16)
         return banks * -(-width // 4) * 6 + (0 if banks == 1 else banks * width * 13 // 10)

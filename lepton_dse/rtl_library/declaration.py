@@ -47,7 +47,18 @@ class Family(Enum):
     """A family of devices whose primitives the resources are counted in."""
 
     XC7 = "xc7"
+    XCUP = "xcup"
     ECP5 = "ecp5"
+
+    @property
+    def amd(self) -> bool:
+        """Whether its look-up tables have 6 inputs and its memories the shapes of AMD's."""
+        return self is not Family.ECP5
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether Yosys moves registers and adders beside a product into the multiplier: into a DSP48E1, not a DSP48E2."""
+        return self is Family.XC7
 
     @classmethod
     def _missing_(cls, value: object) -> None:
@@ -96,13 +107,13 @@ class Resources:
     Parameters
     ----------
     lut : int
-        Look-up tables, those used as memory or beside a carry chain included (xc7: of 6 inputs; ecp5: of 4).
+        Look-up tables, those used as memory or beside a carry chain included (xc7 and xcup: of 6 inputs; ecp5: of 4).
     ff : int
         Flip-flops outside hard blocks.
     dsp : int
-        DSP48E1 or MULT18X18D.
+        DSP48E1, DSP48E2 or MULT18X18D.
     bram18 : int
-        Block memories of 18 kbit (RAMB18E1 or DP16KD; a RAMB36E1 counts twice).
+        Block memories of 18 kbit (RAMB18 or DP16KD; a RAMB36 counts twice).
     """
 
     lut: int = 0

@@ -90,7 +90,7 @@ def _pace(p: DepthwiseUnit) -> Pace:
 
 def _resources(p: DepthwiseUnit, family: Family) -> Resources:
     dsp = p.lanes * multipliers(p.a_width, p.w_width, family) if p.mult is Multiplier.DSP else 0
-    absorbed = family is Family.XC7 and dsp > 0
+    absorbed = family.absorbs and dsp > 0
     short, long = sorted((p.a_width, p.w_width))
     written = p.lanes * (short - 1) * (long + 1) if p.mult is Multiplier.LUT else 0
     inferred = p.lanes * short * long if p.mult is Multiplier.DSP and not dsp else 0

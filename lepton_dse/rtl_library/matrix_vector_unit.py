@@ -107,7 +107,7 @@ def _resources(p: MatrixVectorUnit, family: Family) -> Resources:
     products = p.pe * p.simd
     dsp = products * multipliers(p.a_width, p.w_width, family) if p.mult is Multiplier.DSP else 0
     # Xilinx's multipliers take in the product register, and one of each pair the first level's adder with its register.
-    absorbed = family is Family.XC7 and dsp > 0
+    absorbed = family.absorbs and dsp > 0
     tree = _tree(p)
     adders = sum(
         adder(tree[level][node], family)

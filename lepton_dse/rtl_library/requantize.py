@@ -103,7 +103,7 @@ def _resources(p: Requantize, family: Family) -> Resources:
         (1, 5.5, 0.0),
     )
     # xc7 keeps operands and product inside the multiplier; of the product only the bits from the rounding one up count.
-    inside = 0 if family is Family.XC7 else p.acc_width + max(1, product - p.shift + 1)
+    inside = 0 if family.absorbs else p.acc_width + max(1, product - p.shift + 1)
     return Resources(lut=lut, ff=p.pe * (p.out_width + inside) + 3 + counter_bits(p.nf), dsp=p.pe * dsp)
 
 

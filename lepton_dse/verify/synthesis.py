@@ -31,21 +31,22 @@ _PRIMITIVES = {
     **{name: rtl.Resources(lut=1) for name in ("SRL16E", "SRLC32E", "RAM32X1S", "RAM64X1S")},
     **{name: rtl.Resources(lut=2) for name in ("RAM128X1S", "RAM32X1D", "RAM64X1D", "CCU2C")},
     **{name: rtl.Resources(lut=4) for name in ("RAM256X1S", "RAM128X1D", "RAM32M", "RAM64M")},
+    **{name: rtl.Resources(lut=8) for name in ("RAM32M16", "RAM64M8", "RAM64X8SW", "RAM512X1S", "RAM256X1D")},
     "TRELLIS_DPR16X4": rtl.Resources(lut=6),
     **{name: rtl.Resources(ff=1) for name in ("FDRE", "FDSE", "FDCE", "FDPE", "TRELLIS_FF")},
-    **{name: rtl.Resources(dsp=1) for name in ("DSP48E1", "MULT18X18D")},
-    **{name: rtl.Resources(bram18=1) for name in ("RAMB18E1", "DP16KD", "PDPW16KD")},
-    "RAMB36E1": rtl.Resources(bram18=2),
+    **{name: rtl.Resources(dsp=1) for name in ("DSP48E1", "DSP48E2", "MULT18X18D")},
+    **{name: rtl.Resources(bram18=1) for name in ("RAMB18E1", "RAMB18E2", "DP16KD", "PDPW16KD")},
+    **{name: rtl.Resources(bram18=2) for name in ("RAMB36E1", "RAMB36E2")},
     # No logic of their own: buffers, the multiplexers and carries beside the LUTs, and inverters that a pin absorbs.
     **{name: rtl.Resources() for name in ("IBUF", "OBUF", "BUFG", "INV", "GND", "VCC", "VLO", "VHI")},
-    **{name: rtl.Resources() for name in ("MUXF7", "MUXF8", "CARRY4", "PFUMX", "L6MUX21")},
+    **{name: rtl.Resources() for name in ("MUXF7", "MUXF8", "MUXF9", "CARRY4", "CARRY8", "PFUMX", "L6MUX21")},
 }
 
 
 def synthesis_command(family: rtl.Family, top: str) -> str:
     """The Yosys command that maps a design to a family."""
-    if family is rtl.Family.XC7:
-        return f"synth_xilinx -family xc7 -flatten -top {top}"
+    if family.amd:
+        return f"synth_xilinx -family {family.value} -flatten -top {top}"
     return f"synth_ecp5 -top {top}"
 
 

@@ -17,8 +17,13 @@ pytestmark = pytest.mark.rtl
 
 # Relative errors of the closed forms at CONFIGURATIONS, (median, greatest) for LUTs and for flip-flops, with some room
 # for another version of Yosys. With 0.23: xc7 LUT 2.8 % and 30 %, FF 0 % and 9 %; ecp5 LUT 5.1 % and 55 %, FF 0 % and
-# 9 %. The greatest are a pool in deep distributed memory, whose logic synthesis merges differently, and small counters.
-BANDS = {Family.XC7: ((0.06, 0.35), (0.01, 0.12)), Family.ECP5: ((0.1, 0.6), (0.01, 0.12))}
+# 9 %. The greatest are a pool in deep distributed memory, whose logic synthesis merges differently, and small counters. The
+# forms of xcup are those of xc7 with the registers and adders that Yosys leaves outside a DSP48E2; Vivado takes them in.
+BANDS = {
+    Family.XC7: ((0.06, 0.35), (0.01, 0.12)),
+    Family.XCUP: ((0.1, 0.45), (0.01, 0.12)),
+    Family.ECP5: ((0.1, 0.6), (0.01, 0.12)),
+}
 
 
 def test_every_file_is_declared_and_configured() -> None:
