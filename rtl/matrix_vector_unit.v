@@ -188,7 +188,10 @@ module matrix_vector_unit #(
     generate
         for (pe = 0; pe < PE; pe = pe + 1) begin : accumulators
             reg [ACC_WIDTH-1:0] acc;
+            // An accumulator may be narrower: what lies above it is the sign.
+            /* verilator lint_off UNUSEDSIGNAL */
             wire [TOTAL-1:0] sum = level[LEVELS].rows[pe].nodes[0].held;
+            /* verilator lint_on UNUSEDSIGNAL */
             wire [ACC_WIDTH-1:0] addend;
             wire [ACC_WIDTH-1:0] total = (first[STAGES-1] ? b_data[pe*ACC_WIDTH +: ACC_WIDTH] : acc) + addend;
 

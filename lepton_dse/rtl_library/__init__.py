@@ -13,6 +13,7 @@ from typing import Any
 from lepton_dse.rtl_library.add_requantize import ADD_REQUANTIZE, AddRequantize
 from lepton_dse.rtl_library.argmax import ARGMAX, Argmax
 from lepton_dse.rtl_library.average_pool import AVERAGE_POOL, AveragePool
+from lepton_dse.rtl_library.axi_wrapper import AXI_REGISTERS, AXI_WRAPPER, AxiRegister, AxiWrapper
 from lepton_dse.rtl_library.declaration import (
     Direction,
     Family,
@@ -42,12 +43,15 @@ from lepton_dse.rtl_library.timing import NONE, Channel, Edge, ModuleTiming, Pro
 from lepton_dse.rtl_library.width_converter import WIDTH_CONVERTER, WidthConverter
 
 __all__ = [
+    "AXI_REGISTERS",
     "MODULES",
     "NONE",
     "TABLE_BITS",
     "AddRequantize",
     "Argmax",
     "AveragePool",
+    "AxiRegister",
+    "AxiWrapper",
     "Channel",
     "DepthwiseUnit",
     "Direction",
@@ -89,6 +93,7 @@ MODULES: Mapping[str, ModuleDeclaration[Any]] = MappingProxyType(
             ADD_REQUANTIZE,
             ARGMAX,
             AVERAGE_POOL,
+            AXI_WRAPPER,
             DEPTHWISE_UNIT,
             FRAME_LAST,
             LOOKUP,

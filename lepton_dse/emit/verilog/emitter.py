@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib.resources import files as package_files
@@ -10,17 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_dse.emit.artefact import EmitRequest, Emitter
+from lepton_dse.emit.verilog.axi import SHELL, register_table, shell_module, shell_parameters
+from lepton_dse.emit.verilog.core import BENCH, CORE, CoreRequest, core_file, core_name
 from lepton_dse.emit.verilog.images import hex_lines, words
 from lepton_dse.emit.verilog.top import TOP, axis_width, design_modules, memory_files, top_module
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import data_folder
+from lepton_dse.rtl_library import Family
 from lepton_dse.schedule.stream import StreamSchedule
 from lepton_dse.schedule.stream.stalls import StallCase
 
 __all__ = ["EMITTER", "expected_beats", "input_beats"]
 
-_TEMPLATES = {"tb/sim_main.cpp": "sim_main.cpp", "tb/test_design.py": "test_design.py", "tb/run.py": "run.py"}
+_TEMPLATES = {
+    BENCH: "bench.sv",
+    "tb/sim_main.cpp": "sim_main.cpp",
+    "tb/test_design.py": "test_design.py",
+    "tb/run.py": "run.py",
+}
 
 
 def emit(request: EmitRequest) -> Mapping[str, bytes]:
@@ -37,16 +46,22 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     library = data_folder("rtl")
     plan = request.plan
     title = f"{_printable(plan.model)} for {plan.target}, {plan.precision}"
-    files = {f"rtl/{name}.v": (library / f"{name}.v").read_bytes() for name in design_modules(schedule)}
+    modules = sorted({*design_modules(schedule), "axi_wrapper"})
+    files = {f"rtl/{name}.v": (library / f"{name}.v").read_bytes() for name in modules}
     templates = package_files("lepton_dse.emit.verilog") / "templates"
     files.update({name: (templates / source).read_bytes() for name, source in _TEMPLATES.items()})
-    files.update(memory_files(schedule))
+    images = memory_files(schedule)
+    files.update(images)
+    core = _core(request, schedule)
     files[f"{TOP}.v"] = top_module(schedule, title).encode()
+    files[f"{SHELL}.v"] = shell_module(core.shell, title).encode()
+    sources = [*(f"rtl/{name}.v" for name in modules), f"{TOP}.v", f"{SHELL}.v"]
+    files[CORE] = core_file(core, sources, sorted(images)).encode()
     files["vectors/input.hex"] = hex_lines(input_beats(request), axis_width(schedule.input_lanes, schedule.input_bits))
     files["vectors/expected.hex"] = hex_lines(expected_beats(request), axis_width(schedule.output_lanes, schedule.output_bits))
     files.update({f"vectors/stalls_{case.seed}.json": _stalls(case) for case in request.stalls})
     files["design.json"] = _design(request, schedule)
-    files["README.md"] = _readme(request, schedule, title).encode()
+    files["README.md"] = _readme(request, schedule, title, core).encode()
     return files
 
 
@@ -107,11 +122,28 @@ def _design(request: EmitRequest, schedule: StreamSchedule) -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
+def _core(request: EmitRequest, schedule: StreamSchedule) -> CoreRequest:
+    cycles = request.plan.predicted.cycles
+    assert cycles is not None, "checked by emit"
+    # Parameters of Verilog are signed numbers of 32 bits.
+    digest = int(hashlib.sha256(request.plan.to_json().encode()).hexdigest()[:8], 16) >> 1
+    return CoreRequest(
+        model=_printable(request.plan.model),
+        target=request.plan.target,
+        precision=request.plan.precision,
+        shell=shell_parameters(schedule, digest),
+        output_beats=schedule.output_beats,
+        samples=len(request.vectors.x),
+        latency=cycles.latency,
+        family=Family(request.fabric),
+    )
+
+
 def _printable(text: str) -> str:
     return "".join(character if " " <= character <= "~" else "?" for character in text)
 
 
-def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
+def _readme(request: EmitRequest, schedule: StreamSchedule, title: str, core: CoreRequest) -> str:
     cycles = request.plan.predicted.cycles
     assert cycles is not None, "checked by emit"
     streams = schedule.streams
@@ -139,4 +171,25 @@ def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
             f"{name}: {beats} words a frame of {lanes} elements of {bits} bits: tensor `{tensor.name}`, {shape}, channels last."
         )
     out.line("Elements are two's complement; element 0 is in the least significant bits.")
+    out.line()
+    out.line("## In a system")
+    out.line()
+    out.line(f"`{SHELL}.v` puts the design behind AXI: the same streams, and an AXI4-Lite slave of 32 bits. Nothing enters until")
+    out.line("it is asked for: write 2 to CONTROL for one frame, 1 for frames without end, 0 to let no further frame in. Streams")
+    out.line("pass without a cycle more: LATENCY shows the predicted latency of a frame that met no stall, INTERVAL the")
+    out.line("predicted interval once frames follow one another without gaps. Counters wrap at 2^32.")
+    out.line()
+    out.lines(register_table())
+    out.line()
+    out.line(f"`{CORE}` describes it to FuseSoC:")
+    out.line()
+    for target, meaning in (
+        ("sim", "Icarus Verilog: a frame at full speed, its latency, frames under stalls"),
+        ("sim_verilator", "the same in Verilator"),
+        ("lint", "Verilator, every warning"),
+        ("synth", "Yosys"),
+    ):
+        out.line(f"    fusesoc --cores-root . run --target={target} {core_name(core)}  # {meaning}")
+    out.line()
+    out.line("Other tools need `mem/` in the folder in which they run. DESIGN is how the SHA-256 of `plan.json` begins: 31 bits.")
     return out.text()

@@ -10,7 +10,7 @@ from lepton_dse.emit.writer import Writer
 from lepton_dse.schedule.stream import Instance, Memory, StreamSchedule
 from lepton_dse.schedule.stream.layers import OUTPUT
 
-__all__ = ["MEMORY_FOLDER", "TOP", "axis_width", "design_modules", "memory_files", "top_module"]
+__all__ = ["MEMORY_FOLDER", "TOP", "axis_width", "design_modules", "instantiate", "memory_files", "top_module"]
 
 TOP = "lepton_top"
 MEMORY_FOLDER = "mem"
@@ -103,7 +103,7 @@ def top_module(schedule: StreamSchedule, title: str) -> str:
         out.line(f"    assign m_axis_tdata[{axis_out - 1}:{width_out}] = {axis_out - width_out}'d0;")
     downstream = "m_axis_tvalid", "m_axis_tready", data
     connections = _CLOCK | _stream("s", upstream) | _stream("m", downstream) | {"m_last": "m_axis_tlast"}
-    _instantiate(out, "frame_last", last, "last", connections)
+    instantiate(out, "frame_last", last, "last", connections)
     out.lines(["", "endmodule", "", "`default_nettype wire"])
     return out.text()
 
@@ -137,7 +137,7 @@ def _place(out: Writer, instance: Instance, arriving: Sequence[Wires]) -> None:
                 out.line(f"    wire [{port.width - 1}:0] {name}_{port.name};")
                 connections[port.name] = f"{name}_{port.name}"
         _memory(out, instance, memory, enabled=f"{prefix}_en" in ports)
-    _instantiate(out, instance.module.name, instance.parameters, name, {port: connections[port] for port in ports})
+    instantiate(out, instance.module.name, instance.parameters, name, {port: connections[port] for port in ports})
 
 
 def _inputs(ports: Mapping[str, rtl.Port]) -> list[str]:
@@ -164,7 +164,7 @@ def _memory(out: Writer, instance: Instance, memory: Memory, *, enabled: bool) -
                 out.line(f"    wire [{part.width - 1}:0] {word};")
             words.append(word)
             connections = {"clk": "clk", "en": enable, "addr": where, "data": word}
-            _instantiate(out, "rom", rom, f"{prefix}{part.lowest_bit}{lane}", connections)
+            instantiate(out, "rom", rom, f"{prefix}{part.lowest_bit}{lane}", connections)
     if len(words) > 1:
         words.reverse()
         out.line(f"    assign {prefix}_data = {{")
@@ -173,7 +173,8 @@ def _memory(out: Writer, instance: Instance, memory: Memory, *, enabled: bool) -
         out.line("    };")
 
 
-def _instantiate(out: Writer, module: str, parameters: rtl.Parameters, name: str, connections: dict[str, str]) -> None:
+def instantiate(out: Writer, module: str, parameters: rtl.Parameters, name: str, connections: Mapping[str, str]) -> None:
+    """Write one instance of a library module, its parameters and its ports by name."""
     pairs = [f".{key}({_value(value)})" for key, value in parameters.verilog_parameters().items()]
     out.line(f"    {module} #({', '.join(pairs)}) {name} (")
     wires = [f".{port}({wire})" for port, wire in connections.items()]
