@@ -1,0 +1,1 @@
+"""The emitter of C++ for high-level synthesis."""
