@@ -227,7 +227,9 @@ def explain(
 def emit(
     plan: PlanFile,
     output: Annotated[Path, typer.Option("-o", help="The artefact's folder.", show_default=False)],
-    kind: Annotated[str | None, typer.Option("--as", help="verilog, cpp, cuda, xla, onnx; the family's own by default.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--as", help="verilog, hls, cpp, cuda, xla, onnx; the family's own by default.")
+    ] = None,
 ) -> None:
     """Write a plan as code with test vectors."""
     from lepton_dse.cli import artefacts

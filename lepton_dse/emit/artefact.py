@@ -79,12 +79,15 @@ class Emitter:
         Pure function from a request to files by name, without the common ones.
     shards : bool
         Whether it writes programs of several devices.
+    on_request : bool
+        Whether it is no family's own: it serves whoever asks for it by name.
     """
 
     name: str
     families: tuple[str, ...]
     emit: Callable[[EmitRequest], Mapping[str, bytes]]
     shards: bool = False
+    on_request: bool = False
 
 
 def finish(emitter: Emitter, request: EmitRequest) -> dict[str, bytes]:

@@ -69,7 +69,7 @@ def emitters_for(family: str, *, sharded: bool = False) -> tuple[Emitter, ...]:
     """Emitters that serve a family, the family's own first; of plans for a mesh, those that write programs of several devices."""
     every: list[Emitter] = [registry.load(registry.Group.EMITTERS, name) for name in registry.names(registry.Group.EMITTERS)]
     serving = [emitter for emitter in every if family in emitter.families and (emitter.shards or not sharded)]
-    return tuple(sorted(serving, key=lambda emitter: (emitter.families.index(family), emitter.name)))
+    return tuple(sorted(serving, key=lambda emitter: (emitter.on_request, emitter.families.index(family), emitter.name)))
 
 
 def emit(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_dse.emit.verilog.images import words
+from lepton_dse.emit.images import words
 from lepton_dse.emit.verilog.top import TOP
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.ops import Op
@@ -20,7 +20,7 @@ from lepton_dse.schedule.stream import Stage, StreamGraph, channels_last, foldin
 from lepton_dse.verify.artefact import Artefact
 from lepton_dse.verify.simulators import Simulator, run_cocotb
 
-__all__ = ["explain", "probe", "run_testbench"]
+__all__ = ["expected_words", "explain", "probe", "run_testbench"]
 
 
 def run_testbench(artefact: Artefact, folder: Path, environment: dict[str, str]) -> tuple[int, tuple[str, ...]]:
@@ -51,7 +51,7 @@ def explain(artefact: Artefact, frame: int) -> str:
         record = probe(artefact, frame + 1)
     except LeptonError as error:
         return f"sample {frame} differs; the design could not be probed: {error.what}"
-    for stage, expected in _expected(artefact, frame + 1):
+    for stage, expected in expected_words(artefact, frame + 1):
         observed = record.get(stage.body[-1].name, [])
         for index, (cycle, word) in enumerate(observed):
             if index < len(expected) and word != expected[index]:
@@ -78,7 +78,7 @@ def probe(artefact: Artefact, frames: int) -> dict[str, list[tuple[int, int]]]:
         return found
 
 
-def _expected(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
+def expected_words(artefact: Artefact, frames: int) -> list[tuple[Stage, list[int]]]:
     """Words behind each stage whose stream is a tensor of the graph."""
     graph = artefact.graph
     streams = stream_graph(graph)

@@ -21,6 +21,9 @@ __all__ = ["VERIFIER"]
 
 _TESTBENCH = {"DESIGN_FRAMES": "2", "DESIGN_CASES": "stalls_0 stalls_1"}
 """The four-state simulator is slow, and there to show unknown bits: two frames, without stalls and with."""
+_LARGE_TESTBENCH = {"DESIGN_FRAMES": "1", "DESIGN_CASES": "stalls_1"}
+"""Of designs that take long for a frame: one, with stalls."""
+_LARGE = 10_000  # cycles of two frames from which a design is large: at some hundred a second, minutes
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,10 @@ def _testbench(artefact: Artefact, options: VerifyOptions) -> Check:
     options.progress("running the cocotb testbench in Icarus Verilog")
     with tempfile.TemporaryDirectory(prefix="lepton-cocotb-") as scratch:
         try:
-            tests, failures = first_wrong.run_testbench(artefact, Path(scratch), _TESTBENCH)
+            cycles = artefact.plan.predicted.cycles
+            large = cycles is not None and cycles.latency + cycles.interval >= _LARGE
+            picked = _LARGE_TESTBENCH if large else _TESTBENCH
+            tests, failures = first_wrong.run_testbench(artefact, Path(scratch), picked)
         except MissingToolError as error:
             return unavailable("testbench", "passed", str(error))
     status = CheckStatus.FAILED if failures or not tests else CheckStatus.PASSED

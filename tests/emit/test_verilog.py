@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import lepton_dse as ld
 from lepton_dse.compress.quantize import noise
+from lepton_dse.emit.images import hex_lines, pack, words
+from lepton_dse.emit.streams import axis_width
 from lepton_dse.emit.verilog.axi import SHELL
-from lepton_dse.emit.verilog.images import hex_lines, pack, words
-from lepton_dse.emit.verilog.top import TOP, axis_width
+from lepton_dse.emit.verilog.top import TOP
 from lepton_dse.reference import fast
 from lepton_dse.reference.engine import steps
 from lepton_dse.rtl_library import AXI_REGISTERS, MODULES

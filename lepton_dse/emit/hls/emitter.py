@@ -9,9 +9,7 @@ from importlib.resources import files as package_files
 from lepton_dse.emit.artefact import EmitRequest, Emitter
 from lepton_dse.emit.hls.tables import table_file, table_text
 from lepton_dse.emit.hls.top import TOP, channels, library_headers, top_header, top_source
-from lepton_dse.emit.verilog.emitter import expected_beats, input_beats
-from lepton_dse.emit.verilog.images import hex_lines
-from lepton_dse.emit.verilog.top import axis_width
+from lepton_dse.emit.streams import described_ends, measured_ends, vector_files
 from lepton_dse.emit.writer import Writer, comment
 from lepton_dse.errors import LeptonError
 from lepton_dse.schedule.stream import StreamSchedule
@@ -54,13 +52,11 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     files = {name: text.encode() for name, text in texts.items()}
     files |= {f"hls/{name}.h": (templates / "hls" / f"{name}.h").read_bytes() for name in library_headers(schedule)}
     files[BENCH] = (templates / BENCH).read_bytes()
-    files["vectors/input.hex"] = hex_lines(input_beats(request), axis_width(schedule.input_lanes, schedule.input_bits))
-    files["vectors/expected.hex"] = hex_lines(expected_beats(request), axis_width(schedule.output_lanes, schedule.output_bits))
+    files |= vector_files(request, schedule)
     return files
 
 
-# An emitter that names a family first is that family's own, and this one is asked for by name.
-EMITTER = Emitter("hls", ("vitis", "fpga"), emit)
+EMITTER = Emitter("hls", ("fpga",), emit, on_request=True)
 
 
 def _script(request: EmitRequest) -> str:
@@ -97,13 +93,7 @@ def _design(request: EmitRequest, schedule: StreamSchedule) -> str:
     cycles = request.plan.predicted.cycles
     assert cycles is not None, "checked by emit"
     document = {
-        "input_beats": schedule.input_beats,
-        "output_beats": schedule.output_beats,
-        "input_lanes": schedule.input_lanes,
-        "output_lanes": schedule.output_lanes,
-        "input_bits": schedule.input_bits,
-        "output_bits": schedule.output_bits,
-        "frames": len(request.vectors.x),
+        **measured_ends(request, schedule),
         "clock_hz": cycles.clock_hz,
         "part": _PARTS.get(request.plan.target),
         "foldings": {stage.layer.name: [stage.folding.pe, stage.folding.simd] for stage in schedule.stages},
@@ -113,7 +103,6 @@ def _design(request: EmitRequest, schedule: StreamSchedule) -> str:
 
 
 def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
-    streams = schedule.streams
     out = Writer()
     out.lines([f"# {title}", ""])
     out.line(f"`{TOP}.cpp` is wiring; the logic is in `hls/`, weights and scales are in `tables/`.")
@@ -130,15 +119,5 @@ def _readme(request: EmitRequest, schedule: StreamSchedule, title: str) -> str:
     )
     out.line("which depend on the version of the tool: read its reports.")
     out.line()
-    ends = (
-        ("Input", schedule.input_beats, schedule.input_lanes, schedule.input_bits, streams.input),
-        ("Output", schedule.output_beats, schedule.output_lanes, schedule.output_bits, streams.output),
-    )
-    for name, beats, lanes, bits, tensor in ends:
-        shape = " x ".join(map(str, tensor.shape))
-        tensor_name = comment(tensor.name).replace("`", "_")
-        out.line(
-            f"{name}: {beats} words a frame of {lanes} elements of {bits} bits: tensor `{tensor_name}`, {shape}, channels last."
-        )
-    out.line("Elements are two's complement; element 0 is in the least significant bits.")
+    out.lines(described_ends(schedule))
     return out.text()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.emit.hls.tables import array_name, table_file
-from lepton_dse.emit.verilog.top import axis_width
+from lepton_dse.emit.streams import axis_width
 from lepton_dse.emit.writer import Writer, comment
 from lepton_dse.errors import LeptonError
 from lepton_dse.schedule.stream import Instance, Stage, StreamSchedule
@@ -21,6 +21,7 @@ __all__ = ["TOP", "Channel", "channels", "library_headers", "stream_behind", "to
 TOP = "lepton_top"
 _WIDEST = 4096  # bits of an integer
 _SHALLOWEST = 2  # words between two processes that no FIFO stands between
+_FORKED = 8  # more words behind a fork: the registers of the Verilog modules on a branch hold them, and processes have none
 _INCLUDES = {
     "rounding": ("words",),
     "products": ("words",),
@@ -194,7 +195,8 @@ def _network(schedule: StreamSchedule) -> tuple[Channel, tuple[_Process, ...]]:
         leaving = []
         for copy in range(copies):
             name = f"{instance.name}_words{copy if copies > 1 else ''}"
-            leaving.append(Channel(name, width, depth(behind[position, copy]), words))
+            slack = _FORKED if copies > 1 else 0
+            leaving.append(Channel(name, width, depth(behind[position, copy]) + slack, words))
             carried[position, copy] = leaving[-1]
         processes.append(_Process(instance, arriving, tuple(leaving), periods))
     return first, tuple(processes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lepton_dse import rtl_library as rtl
-from lepton_dse.emit.verilog.top import TOP, axis_width, instantiate
+from lepton_dse.emit.streams import axis_width
+from lepton_dse.emit.verilog.top import TOP, instantiate
 from lepton_dse.emit.writer import Writer
 from lepton_dse.schedule.stream import StreamSchedule
 

@@ -7,14 +7,11 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files as package_files
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lepton_dse.emit.artefact import EmitRequest, Emitter
+from lepton_dse.emit.streams import described_ends, measured_ends, vector_files
 from lepton_dse.emit.verilog.axi import SHELL, register_table, shell_module, shell_parameters
 from lepton_dse.emit.verilog.core import BENCH, CORE, CoreRequest, core_file, core_name
-from lepton_dse.emit.verilog.images import hex_lines, words
-from lepton_dse.emit.verilog.top import TOP, axis_width, design_modules, memory_files, top_module
+from lepton_dse.emit.verilog.top import TOP, design_modules, memory_files, top_module
 from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
 from lepton_dse.files import data_folder
@@ -22,7 +19,7 @@ from lepton_dse.rtl_library import Family
 from lepton_dse.schedule.stream import StreamSchedule
 from lepton_dse.schedule.stream.stalls import StallCase
 
-__all__ = ["EMITTER", "expected_beats", "input_beats"]
+__all__ = ["EMITTER"]
 
 _TEMPLATES = {
     BENCH: "bench.sv",
@@ -57,8 +54,7 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
     files[f"{SHELL}.v"] = shell_module(core.shell, title).encode()
     sources = [*(f"rtl/{name}.v" for name in modules), f"{TOP}.v", f"{SHELL}.v"]
     files[CORE] = core_file(core, sources, sorted(images)).encode()
-    files["vectors/input.hex"] = hex_lines(input_beats(request), axis_width(schedule.input_lanes, schedule.input_bits))
-    files["vectors/expected.hex"] = hex_lines(expected_beats(request), axis_width(schedule.output_lanes, schedule.output_bits))
+    files |= vector_files(request, schedule)
     files.update({f"vectors/stalls_{case.seed}.json": _stalls(case) for case in request.stalls})
     files["design.json"] = _design(request, schedule)
     files["README.md"] = _readme(request, schedule, title, core).encode()
@@ -66,25 +62,6 @@ def emit(request: EmitRequest) -> Mapping[str, bytes]:
 
 
 EMITTER = Emitter("verilog", ("fpga",), emit)
-
-
-def input_beats(request: EmitRequest) -> list[int]:
-    """Words of all samples at the design's input."""
-    assert request.stream is not None, "checked by emit"
-    streams, lanes = request.stream.streams, request.stream.input_lanes
-    return _beats(request.vectors.tensors[streams.input.name], streams.input_layout, lanes, request.stream.input_bits)
-
-
-def expected_beats(request: EmitRequest) -> list[int]:
-    """Words of all samples at the design's output."""
-    assert request.stream is not None, "checked by emit"
-    streams, lanes = request.stream.streams, request.stream.output_lanes
-    return _beats(request.vectors.tensors[streams.output.name], streams.output_layout, lanes, request.stream.output_bits)
-
-
-def _beats(values: NDArray[np.generic], layout: NDArray[np.int64], lanes: int, bits: int) -> list[int]:
-    ordered = values.reshape(len(values), -1)[:, layout].astype(np.int64)
-    return words(ordered.reshape(-1, lanes), bits)
 
 
 def _stalls(case: StallCase) -> bytes:
@@ -104,13 +81,7 @@ def _design(request: EmitRequest, schedule: StreamSchedule) -> bytes:
     assert cycles is not None, "checked by emit"
     longest = max(len(case.source) + len(case.sink) for case in request.stalls) if request.stalls else 0
     document = {
-        "input_beats": schedule.input_beats,
-        "output_beats": schedule.output_beats,
-        "input_lanes": schedule.input_lanes,
-        "output_lanes": schedule.output_lanes,
-        "input_bits": schedule.input_bits,
-        "output_bits": schedule.output_bits,
-        "frames": len(request.vectors.x),
+        **measured_ends(request, schedule),
         "fabric": request.fabric,
         "latency_cycles": cycles.latency,
         "interval_cycles": cycles.interval,
@@ -146,7 +117,6 @@ def _printable(text: str) -> str:
 def _readme(request: EmitRequest, schedule: StreamSchedule, title: str, core: CoreRequest) -> str:
     cycles = request.plan.predicted.cycles
     assert cycles is not None, "checked by emit"
-    streams = schedule.streams
     out = Writer()
     out.lines([f"# {title}", ""])
     out.line(f"`{TOP}.v` is wiring; the logic is in `rtl/`, weights and scales are in `mem/`.")
@@ -161,16 +131,7 @@ def _readme(request: EmitRequest, schedule: StreamSchedule, title: str, core: Co
     resources = request.plan.predicted.resources
     out.lines(f"| {name} | {amount:g} |" for name, amount in sorted(resources.items()))
     out.line()
-    ends = (
-        ("Input", schedule.input_beats, schedule.input_lanes, schedule.input_bits, streams.input),
-        ("Output", schedule.output_beats, schedule.output_lanes, schedule.output_bits, streams.output),
-    )
-    for name, beats, lanes, bits, tensor in ends:
-        shape = " x ".join(map(str, tensor.shape))
-        out.line(
-            f"{name}: {beats} words a frame of {lanes} elements of {bits} bits: tensor `{tensor.name}`, {shape}, channels last."
-        )
-    out.line("Elements are two's complement; element 0 is in the least significant bits.")
+    out.lines(described_ends(schedule))
     out.line()
     out.line("## In a system")
     out.line()

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lepton_dse import rtl_library as rtl
-from lepton_dse.emit.verilog.images import hex_lines, words
+from lepton_dse.emit.images import hex_lines, words
+from lepton_dse.emit.streams import axis_width
 from lepton_dse.emit.writer import Writer
 from lepton_dse.schedule.stream import Instance, Memory, StreamSchedule
 from lepton_dse.schedule.stream.layers import OUTPUT
 
-__all__ = ["MEMORY_FOLDER", "TOP", "axis_width", "design_modules", "instantiate", "memory_files", "top_module"]
+__all__ = ["MEMORY_FOLDER", "TOP", "design_modules", "instantiate", "memory_files", "top_module"]
 
 TOP = "lepton_top"
 MEMORY_FOLDER = "mem"
 Wires = tuple[str, str, str]
 """Names of the wires of a stream: valid, ready, data."""
 _CLOCK = {"clk": "clk", "rst": "rst"}
-
-
-def axis_width(lanes: int, bits: int) -> int:
-    """Width of an AXI-Stream data port: whole bytes."""
-    return (lanes * bits + 7) // 8 * 8
 
 
 def design_modules(schedule: StreamSchedule) -> tuple[str, ...]:

@@ -127,19 +127,28 @@ class _Windowed(_Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class MatrixLayer(_Windowed):
-    """A convolution (one group) or dense layer with its requantisation.
+class _Weighted(_Windowed):
+    """A layer that multiplies by constants, and its requantisation."""
 
-    A dense layer is a convolution whose input is one pixel.
-    """
-
-    outputs: int
     weights: IntArray
-    """Shape (outputs, kernel height, kernel width, channels), channels in stream order."""
+    """Of shape (outputs, kernel height, kernel width, channels); without the last axis where each channel has its own."""
     bias: IntArray
     weight_bits: int
     accumulator_bits: int
     rounding: Rounding
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixLayer(_Weighted):
+    """A convolution (one group) or dense layer, channels of its weights in stream order.
+
+    A dense layer is a convolution whose input is one pixel.
+    """
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the matrix."""
+        return len(self.weights)
 
     @property
     def out_channels(self) -> int:
@@ -148,15 +157,8 @@ class MatrixLayer(_Windowed):
 
 
 @dataclass(frozen=True, eq=False)
-class DepthwiseLayer(_Windowed):
-    """A convolution of each channel with weights of its own, and its requantisation."""
-
-    weights: IntArray
-    """Shape (channels, kernel height, kernel width)."""
-    bias: IntArray
-    weight_bits: int
-    accumulator_bits: int
-    rounding: Rounding
+class DepthwiseLayer(_Weighted):
+    """A convolution of each channel with weights of its own."""
 
     @property
     def out_channels(self) -> int:

@@ -253,7 +253,7 @@ class _Walk:
         depthwise = attributes.groups == stream.channels == output.shape[1] and attributes.groups > 1
         if attributes.groups != 1 and not depthwise:
             what = (
-                f"groups of {stream.channels // attributes.groups} channels with {output.shape[1]} outputs have no stream module"
+                f"{attributes.groups} groups for {stream.channels} channels and {output.shape[1]} outputs have no stream module"
             )
             self.refuse(f"{op.kind} '{op.name}'", what, ("use one group, or one group a channel", *_ELSEWHERE))
             return
@@ -263,26 +263,10 @@ class _Walk:
             return
         weights = np.asarray(self.graph.constants[op.inputs[1]], np.int64)
         weights = weights.reshape(weights.shape[0], weights.shape[1], *window.kernel).transpose(0, 2, 3, 1)
-        layout, channels = channels_last(output.shape)
-        if not depthwise:
-            self.matrix(op, image, window, weights, attributes.pad_value, stream, output, rounded, layout, channels)
-            return
-        layer = DepthwiseLayer(
-            name=op.name,
-            tensor=rounded[1].name,
-            output_bits=rounded[1].format.bits,
-            channels=image[0],
-            extent=image[1],
-            window=window,
-            input_bits=stream.tensor.format.bits,
-            pad_value=attributes.pad_value,
-            weights=weights[..., 0],
-            bias=np.asarray(self.graph.constants[op.inputs[2]], np.int64),
-            weight_bits=self.graph.tensors[op.inputs[1]].format.bits,
-            accumulator_bits=output.format.bits,
-            rounding=rounded[0],
-        )
-        self.append(layer, (stream.layer,), output, layout, channels)
+        if depthwise:
+            self.weighted(DepthwiseLayer, op, image, window, weights[..., 0], attributes.pad_value, stream, rounded)
+        else:
+            self.weighted(MatrixLayer, op, image, window, weights, attributes.pad_value, stream, rounded)
 
     def dense(self, op: Op, stream: _Stream, output: Tensor) -> None:
         shape = stream.tensor.shape
@@ -295,24 +279,23 @@ class _Walk:
         if rounded is None:
             return
         weights = np.asarray(self.graph.constants[op.inputs[1]], np.int64)[stream.layout].T
-        image, layout = (len(stream.layout), (1, 1)), np.arange(output.elements)
-        point = ops.Window.full((1, 1))
-        self.matrix(op, image, point, weights[:, None, None, :], 0, stream, output, rounded, layout, output.elements)
+        image, point = (len(stream.layout), (1, 1)), ops.Window.full((1, 1))
+        self.weighted(MatrixLayer, op, image, point, weights[:, None, None, :], 0, stream, rounded)
 
-    def matrix(
+    def weighted(
         self,
+        kind: type[MatrixLayer | DepthwiseLayer],
         op: Op,
         image: tuple[int, tuple[int, int]],
         window: ops.Window,
         weights: IntArray,
         pad_value: int,
         stream: _Stream,
-        output: Tensor,
         rounded: tuple[Rounding, Tensor],
-        layout: IntArray,
-        channels: int,
     ) -> None:
-        layer = MatrixLayer(
+        """A layer that multiplies by constants."""
+        output = self.graph.tensors[op.output]
+        layer = kind(
             name=op.name,
             tensor=rounded[1].name,
             output_bits=rounded[1].format.bits,
@@ -321,14 +304,13 @@ class _Walk:
             window=window,
             input_bits=stream.tensor.format.bits,
             pad_value=pad_value,
-            outputs=len(weights),
             weights=weights,
             bias=np.asarray(self.graph.constants[op.inputs[2]], np.int64),
             weight_bits=self.graph.tensors[op.inputs[1]].format.bits,
             accumulator_bits=output.format.bits,
             rounding=rounded[0],
         )
-        self.append(layer, (stream.layer,), output, layout, channels)
+        self.append(layer, (stream.layer,), output, *channels_last(output.shape))
 
     def pool(self, op: Op, window: ops.Window, stream: _Stream, output: Tensor, rounded: tuple[Rounding, Tensor] | None) -> None:
         image = self.image(op, stream)

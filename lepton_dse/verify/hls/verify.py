@@ -107,7 +107,7 @@ def _one_frame(artefact: Artefact, folder: Path, frame: int) -> Path:
 def _first_wrong(artefact: Artefact, bounded: Path, folder: Path, frame: int) -> str:
     """Name the first layer and word that differ from the reference."""
     observed = simulate(bounded, _one_frame(artefact, folder, frame), recording=True)
-    for stage, expected in first_wrong._expected(artefact, frame + 1):
+    for stage, expected in first_wrong.expected_words(artefact, frame + 1):
         wanted = expected[frame * len(expected) // (frame + 1) :]
         given = observed.record.get(stream_behind(stage), [])
         for index, (want, have) in enumerate(zip(wanted, given, strict=False)):
