@@ -162,23 +162,26 @@ def middle(kind: str) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     groups = 2 if kind == "grouped" else 1
     weights = {
-        "w": rng.normal(0, 1, (2, 1, 3, 3)).astype(np.float32),
-        "v": rng.normal(0, 1, (2, 2 // groups, 1, 1)).astype(np.float32),
+        "w": rng.normal(0, 1, (4, 1, 3, 3)).astype(np.float32),
+        "v": rng.normal(0, 1, (4, 4 // groups, 1, 1)).astype(np.float32),
     }
-    node = {
-        "softmax": helper.make_node("Softmax", ["c"], ["m"], name="odd", axis=1),
-        "add": helper.make_node("Add", ["c", "c"], ["m"], name="odd"),
-        "grouped": helper.make_node("Identity", ["c"], ["m"], name="same"),
+    between = {
+        "softmax": [helper.make_node("Softmax", ["c"], ["m"], name="odd", axis=1)],
+        "turned": [
+            helper.make_node("Transpose", ["c"], ["t"], name="turn", perm=[0, 1, 3, 2]),
+            helper.make_node("Add", ["c", "t"], ["m"], name="odd"),
+        ],
+        "grouped": [helper.make_node("Identity", ["c"], ["m"], name="same")],
     }[kind]
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
-        node,
+        *between,
         helper.make_node("Conv", ["m", "v"], ["y"], name="odd" if kind == "grouped" else "second", group=groups),
     ]
     return model_of(nodes, [numpy_helper.from_array(value, name) for name, value in weights.items()])
 
 
-@pytest.mark.parametrize("kind", ["softmax", "add", "grouped"])
+@pytest.mark.parametrize("kind", ["softmax", "turned", "grouped"])
 def test_what_is_no_stream_is_infeasible_and_named(kind: str, lepton: Any, tmp_path: Path) -> None:
     path = saved(tmp_path, middle(kind))
     plan = tmp_path / "plan.json"
