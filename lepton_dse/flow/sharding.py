@@ -17,7 +17,15 @@ from lepton_dse.memory import Block, map_memory, place, stored_bytes
 from lepton_dse.parallel.layout import Mesh
 from lepton_dse.parallel.splitting import layouts_of, splittable
 from lepton_dse.plan import Calibration, CostReport, Evidence, OpPlan, Plan, Violation
-from lepton_dse.schedule.sharded import Compute, ShardedProgram, StagedProgram, sharding_of, staged_program
+from lepton_dse.schedule.sharded import (
+    Compute,
+    ShardedProgram,
+    StagedProgram,
+    operands_of,
+    result_of,
+    sharding_of,
+    staged_program,
+)
 from lepton_dse.schedule.sharded.traffic import predicted_collectives
 from lepton_dse.search.sharded import ShardedPlan, StepPrices, plan_sharding, plan_stages, prices_of, send_seconds
 from lepton_dse.sim.mixed import formats_of
@@ -222,10 +230,8 @@ def _arena(program: ShardedProgram) -> int:
     first = dict.fromkeys(program.inputs.values(), 0)
     last = dict(first)
     for number, step in enumerate(program.steps):
-        read = step.op.inputs if isinstance(step, Compute) else (step.source,)
-        made = step.op.output if isinstance(step, Compute) else step.result
-        first[made] = last[made] = number
-        last |= {name: number for name in read if name in first}
+        first[result_of(step)] = last[result_of(step)] = number
+        last |= {name: number for name in operands_of(step) if name in first}
     last |= dict.fromkeys(program.outputs.values(), len(program.steps))
     blocks = [Block(name, stored_bytes(program.shards[name].tensor), first[name], last[name]) for name in first]
     return place(blocks).peak

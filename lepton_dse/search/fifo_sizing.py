@@ -20,7 +20,8 @@ from lepton_dse.sim.stream import FRAMES, cycles_by_stage, network_of, run_strea
 
 __all__ = ["MOST_DEPTH", "Design", "deepened", "design_of", "least_depths", "size_fifos", "sized"]
 
-MOST_DEPTH = 65536
+MOST_DEPTH = 16384
+"""Words of the deepest FIFO that is planned for: what one block memory can address in every family."""
 _LEAST_DEPTH = 2  # a FIFO of one word passes a beat every other cycle
 
 
@@ -70,12 +71,19 @@ def sized(streams: StreamGraph, foldings: Sequence[Folding], *, exact: bool = Fa
         Their own depths do not count.
     exact : bool
         As of :func:`least_depths`.
+
+    Returns
+    -------
+    Design
+        Of the deepest FIFOs that there are where even these stop it.
     """
     least = [_with_depth(streams, position, folding, _LEAST_DEPTH) for position, folding in enumerate(foldings)]
     design = design_of(streams, least)
     pace = max(cycles_by_stage(design.schedule))
     if design.interval > pace:
         least, design = _enough(streams, foldings, pace)
+    if isinstance(design.times, Deadlock):
+        return design
     chosen, design = least_depths(streams, least, design, exact=exact)
     for position, original in enumerate(foldings):
         while (trial := _narrower(chosen[position], original)) is not None:
@@ -95,6 +103,8 @@ def _enough(streams: StreamGraph, foldings: Sequence[Folding], pace: int) -> tup
         wider = design_of(streams, roomy)
         if wider.interval < design.interval:
             deep, design = roomy, wider
+    if isinstance(design.times, Deadlock):
+        return deep, design
     target = design.interval
     found = _waiting(streams, deep, int(target))
     design = design_of(streams, found)

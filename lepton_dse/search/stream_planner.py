@@ -14,6 +14,7 @@ from lepton_dse.schedule.stream import DepthwiseLayer, Folding, MatrixLayer, Str
 from lepton_dse.search.fifo_sizing import Design, deepened, design_of, sized
 from lepton_dse.search.folding import FoldingSearch, FoldingSpace
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
+from lepton_dse.sim.event_graph import Deadlock
 from lepton_dse.sim.stream import cycles_by_stage, resource_violations, stream_report
 from lepton_dse.targets.fpga import FpgaTarget
 
@@ -71,6 +72,8 @@ def plan_stream(graph: LoweredGraph, target: FpgaTarget, objective: str) -> tupl
     if isinstance(found, FoldingSearch):
         return _refused(target, found.violations, found.result), ()
     design, result = found
+    if isinstance(design.times, Deadlock):
+        return stream_report(design.schedule, graph, target, result, times=design.times), ()
     if objective == "latency":
         design, result = _least_latency(streams, space, design, result)
     foldings = tuple(stage.folding for stage in design.schedule.stages)
@@ -89,6 +92,8 @@ def _fitting(
         if not search.foldings:
             return search
         design = sized(streams, search.foldings)
+        if isinstance(design.times, Deadlock):
+            return design, search.result
         violations = resource_violations(design.schedule.resources(rtl.Family(target.fabric)), target)
         if not violations:
             return design, _certified(design.schedule, search.result)

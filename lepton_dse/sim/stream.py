@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lepton_dse import rtl_library as rtl
+from lepton_dse.errors import InvalidPlanError
 from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import CostReport, CycleReport, Evidence, OpCost, SearchResult, Violation
 from lepton_dse.schedule.stream import DepthwiseLayer, Instance, MatrixLayer, Stage, StreamSchedule
@@ -65,16 +66,21 @@ def stall_case(schedule: StreamSchedule, seed: int, frames: int) -> StallCase:
     Parameters
     ----------
     schedule : StreamSchedule
-        A design without deadlock; stalls at the ends cannot bring one about.
     seed : int
         0 stalls nothing.
     frames : int
         Frames streamed back to back.
+
+    Raises
+    ------
+    InvalidPlanError
+        If the design stops for good, whatever its ends do.
     """
     source, sink = stall_bits(seed)
     network = network_of(schedule)
     times = simulate(network, frames, source, sink)
-    assert isinstance(times, Times), "a design is emitted only after a simulation without deadlock"
+    if isinstance(times, Deadlock):
+        raise InvalidPlanError(f"the FIFOs of the plan are too shallow: {times.waits[0]}", fix="deepen them, or plan again")
     return StallCase(seed, frames, source, sink, times.input_cycles, times.output_cycles)
 
 
@@ -160,7 +166,7 @@ def stream_report(
     times = run_stream(schedule) if times is None else times
     if isinstance(times, Deadlock):
         what = f"deadlock: {times.waits[0]}"
-        levers = ("deepen the FIFOs", "give the sliding windows more rows")
+        levers = ("deepen the FIFOs", "give the sliding windows more rows", "take more elements at once")
         found.append(Violation(what=what, demand=1, bound=0, unit="free word", levers=levers))
         latency = interval = 0
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def fewer(schedule: StreamSchedule) -> Iterator[list[Folding]]:
 
 
 @pytest.mark.parametrize("build", [residual, parts])
-def test_one_word_less_slows_or_stops_as_predicted(build, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_one_word_less_slows_or_stops_as_predicted(build: Callable[[], Graph], tmp_path: Path) -> None:
     graph = build()
     bundle, calibration = quantize(graph, Recipe(Precision.parse("int8")), noise(graph, 0, 4))
     bundle = Bundle(bundle.graph, bundle.scales, noise(graph, 1, 4).x)
