@@ -145,11 +145,14 @@ def machine_from_json(text: str, *, where: str) -> Machine:
     LeptonError
         If the text is no hardware model and no cluster.
     """
-    document = json.loads(text)
-    if document.get("family") != _FAMILY:
-        return target_from_json(text, where=where)
     try:
-        cluster = Cluster.model_validate(document["cluster"])
+        document = json.loads(text)
+        if isinstance(document, dict) and document.get("family") == _FAMILY:
+            return Pool(Cluster.model_validate(document["cluster"]), target_from_json(document["device"], where=where))
+    except KeyError as error:
+        raise InvalidTargetError(f"a cluster without its {error.args[0]}", where=where, fix="run the study again") from error
     except ValidationError as error:
         raise InvalidTargetError(explain_validation(error), where=where, fix="run the study again") from error
-    return Pool(cluster, target_from_json(document["device"], where=where))
+    except ValueError:
+        pass  # no JSON: told as it is of a hardware model
+    return target_from_json(text, where=where)

@@ -445,3 +445,9 @@ def test_meshes_and_stages_are_levers(study: Make) -> None:
                 assert lever.choice == (other.mesh if lever.axis == "mesh" else str(other.stages))
                 seen.add(lever.axis)
     assert seen == {"mesh", "stages"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"family": "cluster"}', '{"family": "cluster", "cluster": {}}', "null"])
+def test_what_a_folder_holds_of_a_machine_is_no_traceback(text: str) -> None:
+    with pytest.raises(LeptonError, match="here"):
+        machine_from_json(text, where="here")
