@@ -15,8 +15,10 @@ built (:mod:`lepton_dse.search.stream_planner`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,25 +122,26 @@ class FoldingSpace:
     def least(self, share: float) -> tuple[int, list[Option]] | None:
         """The least cycles of a slowest stage within a share of the device, with one choice that has them; None if none fits."""
         if share not in self._least:
-            self._least[share] = self._bisect(self.budget(share))
+            self._least[share] = _bisect(self.options, self.budget(share))
         return self._least[share]
 
-    def _bisect(self, budget: NDArray[np.float64]) -> tuple[int, list[Option]] | None:
-        # No bound below the fastest option of every layer can be met.
-        floor = max(min(option.cycles for option in layer) for layer in self.options)
-        bounds = sorted({option.cycles for layer in self.options for option in layer if option.cycles >= floor})
-        low, high = 0, len(bounds) - 1
-        best = _choose(self.options, bounds[high], budget)
-        if best is None:
-            return None
-        while low < high:
-            middle = (low + high) // 2
-            found = _choose(self.options, bounds[middle], budget)
-            if found is None:
-                low = middle + 1
-            else:
-                high, best = middle, found
-        return bounds[high], best
+    def first_frame(self, shares: Sequence[Fraction]) -> int:
+        """Cycles that no design on the device undercuts from a frame's first word to its last result.
+
+        Parameters
+        ----------
+        shares : sequence of Fraction
+            Of each layer the part of a frame's steps that the last result waits for.
+        """
+        if all(share == 1 for share in shares):
+            least = self.least(1.0)
+        else:
+            waited = [
+                [replace(option, cycles=math.floor(option.cycles * share)) for option in layer]
+                for layer, share in zip(self.options, shares, strict=True)
+            ]
+            least = _bisect(waited, self.budget(1.0))
+        return max(least[0] - 1, 0) if least else 0
 
     def search(self, *, share: float = 1.0, slack: float = 1.0) -> FoldingSearch:
         """See :func:`search_foldings`."""
@@ -209,6 +212,25 @@ def search_foldings(streams: StreamGraph, target: FpgaTarget, *, share: float = 
         With violations, and no foldings, if no folding in the space fits.
     """
     return FoldingSpace(streams, target).search(share=share, slack=slack)
+
+
+def _bisect(options: Sequence[Sequence[Option]], budget: NDArray[np.float64]) -> tuple[int, list[Option]] | None:
+    """The least cycles of a slowest layer within the budget, with one choice that has them; None if none fits."""
+    # No bound below the fastest option of every layer can be met.
+    floor = max(min(option.cycles for option in layer) for layer in options)
+    bounds = sorted({option.cycles for layer in options for option in layer if option.cycles >= floor})
+    low, high = 0, len(bounds) - 1
+    best = _choose(options, bounds[high], budget)
+    if best is None:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        found = _choose(options, bounds[middle], budget)
+        if found is None:
+            low = middle + 1
+        else:
+            high, best = middle, found
+    return bounds[high], best
 
 
 def _efficient(layer: Sequence[Option], bound: int) -> list[Option]:

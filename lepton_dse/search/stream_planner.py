@@ -10,7 +10,15 @@ from lepton_dse import rtl_library as rtl
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.numerics.formats import FormatKind, NumberFormat, Precision
 from lepton_dse.plan import CostReport, Evidence, SearchResult, Violation
-from lepton_dse.schedule.stream import DepthwiseLayer, Folding, MatrixLayer, StreamGraph, StreamSchedule, stream_graph
+from lepton_dse.schedule.stream import (
+    DepthwiseLayer,
+    Folding,
+    MatrixLayer,
+    StreamGraph,
+    StreamSchedule,
+    needed_shares,
+    stream_graph,
+)
 from lepton_dse.search.fifo_sizing import Design, deepened, design_of, sized
 from lepton_dse.search.folding import FoldingSearch, FoldingSpace
 from lepton_dse.search.protocol import PlanDraft, Planner, PlanRequest
@@ -50,7 +58,7 @@ def plan_stream(graph: LoweredGraph, target: FpgaTarget, objective: str) -> tupl
     target : FpgaTarget
     objective : {"throughput", "latency"}
         Least initiation interval, proven; or least latency, the best of a few simulated designs, bounded from below by
-        the least interval, since the slowest stage alone takes that long.
+        what the slowest stage alone takes for as much of a frame as the last result waits for.
 
     Returns
     -------
@@ -131,7 +139,7 @@ def _least_latency(streams: StreamGraph, space: FoldingSpace, first: Design, bou
         found = _fitting(streams, space, choose)
         if not isinstance(found, FoldingSearch) and found[0].latency < best.latency:
             best = found[0]
-    latency, lower = int(best.latency), max(bound.lower_bound - 1, 0)
+    latency, lower = int(best.latency), space.first_frame(needed_shares(streams))
     result = SearchResult(
         objective="latency in cycles",
         space=f"{bound.space}; best of {len(tried)} simulated designs",

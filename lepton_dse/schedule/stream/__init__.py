@@ -18,6 +18,7 @@ from lepton_dse.schedule.stream.layers import (
 )
 from lepton_dse.schedule.stream.schedule import Link, StreamSchedule, foldings_of, stream_schedule
 from lepton_dse.schedule.stream.stages import Stage, stage_of
+from lepton_dse.schedule.stream.tails import needed_shares
 from lepton_dse.schedule.stream.walk import stream_graph
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "StreamSchedule",
     "channels_last",
     "foldings_of",
+    "needed_shares",
     "stage_of",
     "stream_graph",
     "stream_schedule",
