@@ -34,19 +34,23 @@ def counter_bits(values: int) -> int:
 def multipliers(a_width: int, b_width: int, family: Family) -> int:
     """Return the hard multipliers of a signed product.
 
-    A DSP48E1 multiplies 25 by 18 bits, a DSP48E2 27 by 18 and a MULT18X18D 18 by 18, signed; wider operands are cut into parts
-    that are one bit narrower, since a part needs a sign of its own.
+    A DSP48E1 multiplies 25 by 18 bits, a DSP48E2 27 by 18 and a MULT18X18D 18 by 18. Yosys (``mul2dsp.v``) cuts a wider operand
+    into parts of 18 bits from the low end up: signed ones in AMD's, which carry 17 of the operand's, unsigned ones in ecp5's.
+    What is left at the high end is one more product, in logic where it is a single bit.
     """
     wide, narrow = max(a_width, b_width), min(a_width, b_width)
     if family.amd:
         if a_width + b_width < 9:
             return 0  # synthesis leaves such small products in logic
-        return _parts(wide, 25 if family is Family.XC7 else 27) * _parts(narrow, 18)
-    return _parts(wide, 18) * _parts(narrow, 18)
+        return _parts(wide, 25 if family is Family.XC7 else 27, 17) * _parts(narrow, 18, 17)
+    return _parts(wide, 18, 18) * _parts(narrow, 18, 18)
 
 
-def _parts(width: int, most: int) -> int:
-    return 1 if width <= most else -(-(width - 1) // (most - 1))
+def _parts(width: int, most: int, cut: int) -> int:
+    if width <= most:
+        return 1
+    cuts = -(-(width - most) // cut)
+    return cuts + (width - cuts * cut > 1)
 
 
 def logic_rom(width: int, depth: int, family: Family) -> int:

@@ -98,7 +98,7 @@ def _resources(p: Requantize, family: Family) -> Resources:
         (p.pe * quotient, 0.58, 3.76),
         (p.pe * p.out_width, 0.78, 3.96),
         (p.pe * quotient if p.zero else 0, 0.16, 1.37),
-        (p.pe * product if dsp > 1 else 0, 0.0, 0.68),
+        (p.pe * product if p.acc_width > 18 else 0, 0.0, 0.68),
         (counter_bits(p.nf), 1.8, 0.0),
         (1, 5.5, 0.0),
     )
