@@ -40,11 +40,19 @@ data: $(STAMP)
 # Other tools, each in an environment of its own, run beside this one.
 PEERS := build/peers
 
-peers: $(STAMP) $(PEERS)/scalesim/.stamp $(PEERS)/zigzag/.stamp $(PEERS)/quantizers/.stamp
+peers: $(STAMP) $(PEERS)/scalesim/.stamp $(PEERS)/zigzag/.stamp $(PEERS)/quantizers/.stamp $(PEERS)/fpga/.stamp
 	$(BIN)/python studies/peers/scalesim.py --python $(PEERS)/scalesim/bin/python
 	$(BIN)/python studies/peers/zigzag.py --python $(PEERS)/zigzag/bin/python
 	$(BIN)/python studies/peers/quantizers.py --python $(PEERS)/quantizers/bin/python
 	$(BIN)/python studies/peers/arenas.py
+	$(BIN)/python studies/peers/fpga.py --python $(PEERS)/fpga/bin/python
+
+# Its letters are read by pyreadr, which is no tool of development.
+$(PEERS)/fpga/.stamp: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[studies]'
+	$(PYTHON) -m venv $(PEERS)/fpga
+	$(PEERS)/fpga/bin/python -m pip install --quiet --disable-pip-version-check hls4ml==1.3.0 da4ml==0.6.0 nngen==1.3.4
+	touch $@
 
 $(PEERS)/quantizers/.stamp:
 	$(PYTHON) -m venv $(PEERS)/quantizers

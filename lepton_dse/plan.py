@@ -12,9 +12,20 @@ from bisect import bisect
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from lepton_dse.errors import InvalidPlanError, LeptonError
 from lepton_dse.files import read_text
@@ -25,6 +36,7 @@ __all__ = [
     "CalibrationMethod",
     "Check",
     "CheckStatus",
+    "ClockBand",
     "CostReport",
     "CycleReport",
     "ErrorBand",
@@ -128,8 +140,8 @@ class OpPlan(_Frozen):
     """Words of the stream FIFO behind the operation's stage (streaming targets)."""
     buffer_rows: NonNegativeInt | None = None
     """Input rows that the stage's sliding window holds beyond the least (streaming targets); None for one stride."""
-    multiplier: Literal["dsp", "lut"] | None = None
-    """What the stage's multipliers are made of (FPGA)."""
+    multiplier: Literal["dsp", "lut", "packed"] | None = None
+    """What the stage's multipliers are made of (FPGA); ``packed`` for two products in one hard multiplier."""
     feed_depths: tuple[NonNegativeInt, ...] = ()
     """For each operand the words of a FIFO in front of the stage, 0 for none (streaming targets); empty for none at all."""
 
@@ -162,6 +174,21 @@ class Calibration(_Frozen):
     """Whether biases make up for what rounding shifts."""
 
 
+class ClockBand(_Frozen):
+    """Between which clocks a placed design's greatest is expected, by the longest path between its registers."""
+
+    low_hz: NonNegativeFloat
+    high_hz: NonNegativeFloat
+    through: tuple[str, ...]
+    """The instances that the longest path runs through, from its start to its end."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClockBand:
+        if not 0 < self.low_hz <= self.high_hz or not self.through:
+            raise ValueError(f"a band from {self.low_hz:g} to {self.high_hz:g} Hz through {len(self.through)} instances")
+        return self
+
+
 class CycleReport(_Frozen):
     """Cycles of a streaming design; evidence ``executed`` once a testbench confirmed them."""
 
@@ -173,6 +200,16 @@ class CycleReport(_Frozen):
     """The clock that turns cycles into seconds."""
     slowest: str
     """Stage that sets the interval."""
+    band: ClockBand | None = None
+    """Of the clock that the design reaches; None where the hardware model has no timing of its fabric."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a band the form, and so the digest, is that of plans from before there was one."""
+        document: dict[str, Any] = handler(self)
+        if self.band is None:
+            document.pop("band", None)
+        return document
 
 
 class SearchResult(_Frozen):

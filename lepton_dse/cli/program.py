@@ -241,13 +241,16 @@ def emit(
 def verify(
     artefact: Annotated[Path, typer.Argument(help="The artefact's folder.", show_default=False)],
     synthesis: Annotated[bool, typer.Option(help="Also synthesise and compare resources; seconds to minutes.")] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Also place designs for ECP5 and compare the clock; minutes.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Unavailable checks fail too.")] = False,
     json: Json = False,
 ) -> None:
     """Run an artefact and print predicted beside observed."""
     from lepton_dse.cli import artefacts
 
-    _finish(artefacts.verify(artefact, synthesis=synthesis, strict=strict, as_json=json))
+    _finish(artefacts.verify(artefact, synthesis=synthesis, placement=placement, strict=strict, as_json=json))
 
 
 @app.command()

@@ -151,7 +151,9 @@ def _samples(x: NDArray[np.float32], graph: LoweredGraph) -> NDArray[np.float32]
     return x[: max(1, _PRODUCTS // each)]
 
 
-def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[str], None] | None = None) -> Verification:
+def verify(
+    folder: str | Path, *, synthesis: bool = False, placement: bool = False, progress: Callable[[str], None] | None = None
+) -> Verification:
     """Run an artefact and compare what it does with what was predicted; needs nothing but the folder.
 
     Parameters
@@ -159,6 +161,8 @@ def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[s
     folder : str or Path
     synthesis : bool
         Also synthesise FPGA designs and compare resources.
+    placement : bool
+        After that, also place and route designs for ECP5 and hold the clock against the plan's band.
     progress : callable, optional
         Told what is about to run.
 
@@ -170,7 +174,7 @@ def verify(folder: str | Path, *, synthesis: bool = False, progress: Callable[[s
     artefact = open_artefact(Path(folder))
     verifier: Verifier = registry.load(registry.Group.VERIFIERS, artefact.emitter)
     try:
-        checks = verifier.run(artefact, VerifyOptions(synthesis, progress or (lambda text: None)))
+        checks = verifier.run(artefact, VerifyOptions(synthesis, placement, progress or (lambda text: None)))
     except (FileNotFoundError, KeyError, ValueError) as error:  # the manifest fits, yet a file lacks what is read from it
         raise InvalidPlanError(f"the artefact is inconsistent: {error}", where=str(folder), fix="emit it again") from error
     return Verification(Path(folder), tuple(checks))

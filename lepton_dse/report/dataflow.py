@@ -8,6 +8,7 @@ from lepton_dse.emit.writer import Writer
 from lepton_dse.errors import LeptonError
 from lepton_dse.ir.graph import LoweredGraph
 from lepton_dse.plan import Plan
+from lepton_dse.report.clock import clock_words
 from lepton_dse.report.text import count, share
 from lepton_dse.schedule.stream import StreamGraph, stream_graph
 from lepton_dse.schedule.stream.layers import INPUT
@@ -63,8 +64,8 @@ def dataflow_svg(plan: Plan, lowered: LoweredGraph) -> str:
     out.line(f"<style>{_STYLE}</style>")
     out.line(f'<rect class="ground" width="{width}" height="{height}"/>')
     _text(out, _LEFT, 32, title, "title")
-    clock = f"{cycles.clock_hz / 1e6:g} MHz"
-    summary = f"latency {count(cycles.latency)} cycles, one result every {count(cycles.interval)} cycles, planned at {clock}"
+    pace = f"latency {count(cycles.latency)} cycles, one result every {count(cycles.interval)} cycles"
+    summary = f"{pace}, at {clock_words(cycles)}"
     _text(out, _LEFT, 54, summary)
     _text(out, _LEFT, 74, "bars: cycles a frame in which the stage's busiest process takes a step", "small")
     for index, op in enumerate(ops):

@@ -14,6 +14,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.plan import Check, CheckStatus, CostReport, Plan, Violation
 from lepton_dse.reference.metrics.protocol import Metric
 from lepton_dse.reference.metrics.top1 import METRIC as TOP1
+from lepton_dse.report.clock import clock_sentence
 from lepton_dse.report.text import count, joules, scaled, seconds, share
 
 __all__ = [
@@ -146,11 +147,14 @@ def plan_table(plans: Sequence[Plan]) -> Table:
 
 
 def stage_table(plan: Plan) -> Table:
-    """Stages of a streaming plan; FIFOs in front of operands stand before that behind the stage."""
+    """Stages of a streaming plan, with its clock below; FIFOs in front of operands stand before that behind the stage."""
     table = plain_table(
         f"{plan.model} on {plan.target}, {plan.precision}", "stage", "kind", "PE x SIMD", "multipliers", "cycles", "busy", "FIFO"
     )
-    clock = plan.predicted.cycles.clock_hz if plan.predicted.cycles else 1.0
+    cycles = plan.predicted.cycles
+    clock = cycles.clock_hz if cycles else 1.0
+    if cycles is not None:
+        table.caption, table.caption_justify = clock_sentence(cycles), "left"
     for op in plan.predicted.ops:
         entry = plan.op(op.name)
         table.add_row(

@@ -14,14 +14,18 @@ from lepton_dse.rtl_library.add_requantize import ADD_REQUANTIZE, AddRequantize
 from lepton_dse.rtl_library.argmax import ARGMAX, Argmax
 from lepton_dse.rtl_library.average_pool import AVERAGE_POOL, AveragePool
 from lepton_dse.rtl_library.axi_wrapper import AXI_REGISTERS, AXI_WRAPPER, AxiRegister, AxiWrapper
+from lepton_dse.rtl_library.constants import with_constants
 from lepton_dse.rtl_library.declaration import (
+    Depth,
     Direction,
+    End,
     Family,
     MemoryStyle,
     ModuleDeclaration,
     Multiplier,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -53,9 +57,11 @@ __all__ = [
     "AxiRegister",
     "AxiWrapper",
     "Channel",
+    "Depth",
     "DepthwiseUnit",
     "Direction",
     "Edge",
+    "End",
     "Family",
     "FrameLast",
     "Lookup",
@@ -67,6 +73,7 @@ __all__ = [
     "Multiplier",
     "Pace",
     "Parameters",
+    "Path",
     "Port",
     "Process",
     "Range",
@@ -84,6 +91,7 @@ __all__ = [
     "address_bits",
     "rom_resources",
     "rom_slices",
+    "with_constants",
 ]
 
 MODULES: Mapping[str, ModuleDeclaration[Any]] = MappingProxyType(

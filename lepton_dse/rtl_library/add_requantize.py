@@ -8,10 +8,13 @@ from typing import Annotated
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import multipliers, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -19,6 +22,7 @@ from lepton_dse.rtl_library.declaration import (
     stream_input,
     stream_output,
 )
+from lepton_dse.rtl_library.paths import LEVEL, clamped, elastic, multiplied
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["ADD_REQUANTIZE", "AddRequantize"]
@@ -118,4 +122,21 @@ def _resources(p: AddRequantize, family: Family) -> Resources:
     return Resources(lut=lut, ff=p.lanes * (p.out_width + inside) + 3, dsp=p.lanes * dsp)
 
 
-ADD_REQUANTIZE = ModuleDeclaration("add_requantize", AddRequantize, _ports, _resources, _timing, _pace)
+def _paths(p: AddRequantize, family: Family) -> tuple[Path, ...]:
+    factor, wider = p.m_width + 1, max(p.a_width, p.b_width)
+    product = multiplied(wider, factor, family, hard=True, parts=multipliers(wider, factor, family))
+    total = wider + factor + 4
+    # Three addends become two, then a sum whose bits below the shift only carry; an offset is a sum of its own.
+    summed = (Depth() if family.amd else LEVEL) + Depth(chains=2 if p.zero else 1, carry=min(p.shift, total))
+    lanes = p.lanes * (p.a_width + p.b_width)
+    return (
+        *elastic(3, lanes, family),
+        Path(End.INPUT, End.READY_OUT, LEVEL),
+        Path(End.INPUT, End.REGISTER, LEVEL),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.REGISTER, End.REGISTER, Depth() if family.absorbs else product),
+        Path(End.REGISTER, End.REGISTER, summed + clamped(max(1, total - p.shift), family, offset=p.zero != 0)),
+    )
+
+
+ADD_REQUANTIZE = ModuleDeclaration("add_requantize", AddRequantize, _ports, _resources, _timing, _pace, _paths)

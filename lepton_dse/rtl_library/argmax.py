@@ -10,10 +10,12 @@ import numpy as np
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -21,6 +23,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, elastic, greatest, loaded, repeated
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["ARGMAX", "Argmax"]
@@ -87,4 +90,19 @@ def _resources(p: Argmax, family: Family) -> Resources:
     return Resources(lut=lut, ff=p.index_width + 1 + final * best)
 
 
-ARGMAX = ModuleDeclaration("argmax", Argmax, _ports, _resources, _timing, _pace)
+def _paths(p: Argmax, family: Family) -> tuple[Path, ...]:
+    rounds = (p.lanes - 1).bit_length()
+    # A round compares two and passes the greater on, with its index.
+    one = greatest(p.element, family)
+    best = greatest(p.element, family) + loaded(p.index_width) if p.folds > 1 else LEVEL
+    count = counter_bits(p.folds)
+    return (
+        *elastic(1 + count, p.index_width, family),
+        Path(End.INPUT, End.REGISTER, repeated(one, rounds) + best),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.REGISTER, End.REGISTER, best),
+        Path(End.REGISTER, End.REGISTER, added(p.index_width, family) + LEVEL),
+    )
+
+
+ARGMAX = ModuleDeclaration("argmax", Argmax, _ports, _resources, _timing, _pace, _paths)

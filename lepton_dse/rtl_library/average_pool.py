@@ -10,16 +10,20 @@ import numpy as np
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, banked, elastic, loaded, logic
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["AVERAGE_POOL", "AveragePool"]
@@ -87,4 +91,19 @@ def _resources(p: AveragePool, family: Family) -> Resources:
     return Resources(lut=kept + weighted(family, *terms), ff=word + 1 + fold + tap + (word if p.folds == 1 else fold))
 
 
-AVERAGE_POOL = ModuleDeclaration("average_pool", AveragePool, _ports, _resources, _timing, _pace)
+def _paths(p: AveragePool, family: Family) -> tuple[Path, ...]:
+    kept = banked(p.folds, family) if p.folds > 1 else Depth()
+    summed = added(p.sum_width, family)
+    count = counter_bits(p.folds) + counter_bits(p.taps)
+    start = logic(counter_bits(p.taps), family) + loaded(p.lanes * p.sum_width)
+    return (
+        *elastic(1 + counter_bits(p.taps), p.lanes * p.sum_width, family),
+        Path(End.INPUT, End.REGISTER, summed),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.REGISTER, End.REGISTER, kept + LEVEL + summed),
+        Path(End.REGISTER, End.REGISTER, (start if p.taps > 1 else Depth()) + summed),
+        Path(End.REGISTER, End.REGISTER, logic(count, family) + LEVEL + loaded(count)),
+    )
+
+
+AVERAGE_POOL = ModuleDeclaration("average_pool", AveragePool, _ports, _resources, _timing, _pace, _paths)

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lepton_dse.rtl_library.components import counter_bits, weighted
-from lepton_dse.rtl_library.declaration import Direction, Family, ModuleDeclaration, Parameters, Port, Range, Resources
+from lepton_dse.rtl_library.declaration import (
+    Direction,
+    End,
+    Family,
+    ModuleDeclaration,
+    Parameters,
+    Path,
+    Port,
+    Range,
+    Resources,
+)
+from lepton_dse.rtl_library.paths import LEVEL, added, loaded, logic
 
 __all__ = ["AXI_REGISTERS", "AXI_WRAPPER", "AxiRegister", "AxiWrapper"]
 
@@ -106,4 +117,20 @@ def _resources(p: AxiWrapper, family: Family) -> Resources:
 
 
 # It passes beats through without a register, so it is no stage of its own in the timed event graph.
-AXI_WRAPPER = ModuleDeclaration("axi_wrapper", AxiWrapper, _ports, _resources, None, None)
+def _paths(p: AxiWrapper, family: Family) -> tuple[Path, ...]:
+    # A beat that begins or ends a frame moves counters of 16 and 32 bits.
+    counted = LEVEL + added(16, family)
+    return (
+        Path(End.INPUT, End.OUTPUT, LEVEL),
+        Path(End.READY_IN, End.READY_OUT, LEVEL),
+        Path(End.INPUT, End.REGISTER, counted),
+        Path(End.READY_IN, End.REGISTER, counted),
+        Path(End.REGISTER, End.OUTPUT, LEVEL),
+        Path(End.REGISTER, End.READY_OUT, LEVEL),
+        Path(End.REGISTER, End.REGISTER, counted),
+        Path(End.REGISTER, End.REGISTER, added(32, family) + LEVEL),
+        Path(End.REGISTER, End.REGISTER, logic(32, family) + LEVEL + loaded(32)),
+    )
+
+
+AXI_WRAPPER = ModuleDeclaration("axi_wrapper", AxiWrapper, _ports, _resources, None, None, _paths)

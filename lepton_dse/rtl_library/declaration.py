@@ -1,7 +1,8 @@
-"""What is declared about a module of ``rtl/``: parameters, ports, timing and resources.
+"""What is declared about a module of ``rtl/``: parameters, ports, timing, resources and paths.
 
-The emitter reads the ports, the simulator the timing, the cost model the resources, and the tests hold each against the
-Verilog: ports against what synthesis sees, timing against a simulation, resources against synthesis.
+The emitter reads the ports, the simulator the timing, the cost model the resources, the clock's band the paths, and the tests
+hold each against the Verilog: ports against what synthesis sees, timing against a simulation, resources and paths against
+synthesis.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.timing import ModuleTiming
 
 __all__ = [
+    "Depth",
     "Direction",
+    "End",
     "Family",
     "MemoryStyle",
     "ModuleDeclaration",
     "Multiplier",
     "Pace",
     "Parameters",
+    "Path",
     "Port",
     "Range",
     "Resources",
@@ -75,10 +79,11 @@ class MemoryStyle(Enum):
 
 
 class Multiplier(Enum):
-    """What a product is made of: a hard multiplier, or additions in logic."""
+    """What a product is made of: a hard multiplier, additions in logic, or half a hard multiplier that makes two at once."""
 
     DSP = "dsp"
     LUT = "lut"
+    PACKED = "packed"
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,84 @@ class Resources:
 
     def __add__(self, other: Resources) -> Resources:
         return Resources(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram18 + other.bram18)
+
+
+class End(Enum):
+    """Where a path through combinational logic starts or ends, seen from the module."""
+
+    REGISTER = "register"
+    """In the module itself."""
+    INPUT = "input"
+    """Valid and data of the streams that come in."""
+    OUTPUT = "output"
+    """Valid and data of the stream that goes out."""
+    READY_IN = "ready in"
+    """From the consumers."""
+    READY_OUT = "ready out"
+    """To the producers."""
+    WORD = "word"
+    """Data of the memories beside the module."""
+    ADDRESS = "address"
+    """Addresses and enables of those memories."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What a path runs through, counted.
+
+    Parameters
+    ----------
+    levels : int
+        Look-up tables behind one another, not counting those that are part of a carry chain.
+    chains, carry : int
+        Carry chains behind one another, and the bits of all of them together.
+    outs : int
+        Carries that leave their chain for other logic, as that of a comparison does.
+    lookups : int
+        Reads of memories made of look-up tables.
+    blocks : int
+        Reads of block memories: such a path starts at their clock.
+    products : int
+        Hard multipliers.
+    loads : int
+        Cells that its nets drive; the product over those that drive many, since time grows with the logarithm.
+    """
+
+    levels: int = 0
+    chains: int = 0
+    carry: int = 0
+    outs: int = 0
+    lookups: int = 0
+    blocks: int = 0
+    products: int = 0
+    loads: int = 1
+
+    def __add__(self, other: Depth) -> Depth:
+        return Depth(
+            self.levels + other.levels,
+            self.chains + other.chains,
+            self.carry + other.carry,
+            self.outs + other.outs,
+            self.lookups + other.lookups,
+            self.blocks + other.blocks,
+            self.products + other.products,
+            self.loads * other.loads,
+        )
+
+
+@dataclass(frozen=True)
+class Path:
+    """The longest way from one kind of end to another.
+
+    Parameters
+    ----------
+    start, end : End
+    depth : Depth
+    """
+
+    start: End
+    end: End
+    depth: Depth = Depth()
 
 
 @dataclass(frozen=True)
@@ -212,6 +295,8 @@ class ModuleDeclaration(Generic[P]):
         The timed event graph of one period; None for a module that is no stage of a stream.
     pace : callable, optional
         The counts of that graph; None exactly where `timing` is.
+    paths : callable
+        The longest paths for given parameters and family, between every two ends that logic joins.
     uses : tuple of str
         Modules that its Verilog instantiates.
     """
@@ -222,6 +307,7 @@ class ModuleDeclaration(Generic[P]):
     resources: Callable[[P, Family], Resources]
     timing: Callable[[P], ModuleTiming] | None
     pace: Callable[[P], Pace] | None
+    paths: Callable[[P, Family], tuple[Path, ...]]
     uses: tuple[str, ...] = ()
 
 

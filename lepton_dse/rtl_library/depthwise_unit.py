@@ -7,14 +7,18 @@ from typing import Annotated
 
 import numpy as np
 
+from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import counter_bits, distributed_memory, multipliers, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
     Direction,
+    End,
     Family,
     ModuleDeclaration,
     Multiplier,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -22,6 +26,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, banked, elastic, loaded, logic, multiplied
 from lepton_dse.rtl_library.timing import Channel, Edge, ModuleTiming, Process
 
 __all__ = ["DEPTHWISE_UNIT", "DepthwiseUnit"]
@@ -44,7 +49,7 @@ class DepthwiseUnit(Parameters):
     taps : int
         Taps of a window.
     mult : Multiplier
-        What the products are made of.
+        What the products are made of; they have no operand in common, so they are not packed.
     """
 
     a_width: Annotated[int, Range(2, 16)]
@@ -54,6 +59,12 @@ class DepthwiseUnit(Parameters):
     folds: Annotated[int, Range(1, 65536)]
     taps: Annotated[int, Range(1, 65536)]
     mult: Multiplier
+
+    def check(self) -> None:
+        """Require one product a multiplier."""
+        super().check()
+        if self.mult is Multiplier.PACKED:
+            raise LeptonError("packed products", where="depthwise_unit", fix="make them of DSPs or of LUTs")
 
 
 def _ports(p: DepthwiseUnit) -> tuple[Port, ...]:
@@ -113,4 +124,30 @@ def _resources(p: DepthwiseUnit, family: Family) -> Resources:
     return Resources(lut=lut, ff=ff, dsp=dsp)
 
 
-DEPTHWISE_UNIT = ModuleDeclaration("depthwise_unit", DepthwiseUnit, _ports, _resources, _timing, _pace, uses=("signed_product",))
+def _paths(p: DepthwiseUnit, family: Family) -> tuple[Path, ...]:
+    hard = p.mult is Multiplier.DSP
+    product = multiplied(p.a_width, p.w_width, family, hard=hard, parts=multipliers(p.a_width, p.w_width, family))
+    sums = p.lanes * p.acc_width
+    several = p.taps > 1
+    summed = (LEVEL if several else Depth()) + added(p.acc_width, family)
+    kept = banked(p.folds, family) if several and p.folds > 1 else Depth()
+    steps, fold = counter_bits(p.taps * p.folds), counter_bits(p.folds)
+    address = LEVEL + LEVEL + loaded(p.lanes)
+    return (
+        *elastic(4, max(sums, p.lanes * (p.a_width + p.w_width)), family),
+        Path(End.INPUT, End.REGISTER, LEVEL + loaded(steps)),
+        Path(End.INPUT, End.ADDRESS, LEVEL + loaded(p.lanes)),
+        Path(End.READY_IN, End.ADDRESS, address),
+        Path(End.REGISTER, End.ADDRESS, logic(4 + fold, family) + LEVEL + loaded(p.lanes)),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.WORD, End.REGISTER, product),
+        Path(End.WORD, End.REGISTER, summed),
+        Path(End.REGISTER, End.REGISTER, product),
+        Path(End.REGISTER, End.REGISTER, loaded(sums) + kept + summed),
+        Path(End.REGISTER, End.REGISTER, added(steps + 1, family) + LEVEL),
+    )
+
+
+DEPTHWISE_UNIT = ModuleDeclaration(
+    "depthwise_unit", DepthwiseUnit, _ports, _resources, _timing, _pace, _paths, uses=("signed_product",)
+)

@@ -8,9 +8,11 @@ from typing import Annotated
 from lepton_dse.rtl_library.components import weighted
 from lepton_dse.rtl_library.declaration import (
     Direction,
+    End,
     Family,
     ModuleDeclaration,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -18,6 +20,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, loaded, logic
 
 __all__ = ["FRAME_LAST", "FrameLast"]
 
@@ -52,4 +55,16 @@ def _resources(p: FrameLast, family: Family) -> Resources:
 
 
 # It passes beats through without a register, so it is no stage of its own in the timed event graph.
-FRAME_LAST = ModuleDeclaration("frame_last", FrameLast, _ports, _resources, None, None)
+def _paths(p: FrameLast, family: Family) -> tuple[Path, ...]:
+    count = bits(p.beats)
+    return (
+        Path(End.INPUT, End.OUTPUT),
+        Path(End.READY_IN, End.READY_OUT),
+        Path(End.INPUT, End.REGISTER, LEVEL + loaded(count)),
+        Path(End.READY_IN, End.REGISTER, LEVEL + loaded(count)),
+        Path(End.REGISTER, End.OUTPUT, logic(count, family)),
+        Path(End.REGISTER, End.REGISTER, added(count, family) + LEVEL),
+    )
+
+
+FRAME_LAST = ModuleDeclaration("frame_last", FrameLast, _ports, _resources, None, None, _paths)

@@ -8,16 +8,19 @@ from typing import Annotated
 from lepton_dse.rtl_library.components import weighted
 from lepton_dse.rtl_library.declaration import (
     Direction,
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, elastic, loaded
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["LOOKUP", "TABLE_BITS", "Lookup"]
@@ -67,4 +70,17 @@ def _resources(p: Lookup, family: Family) -> Resources:
     return Resources(lut=weighted(family, (1, 2.0, 2.0)), ff=1)
 
 
-LOOKUP = ModuleDeclaration("lookup", Lookup, _ports, _resources, _timing, _pace)
+def _paths(p: Lookup, family: Family) -> tuple[Path, ...]:
+    enable = LEVEL + loaded(p.lanes)
+    return (
+        *elastic(1, 1, family),
+        Path(End.INPUT, End.REGISTER),
+        Path(End.INPUT, End.ADDRESS, enable),
+        Path(End.READY_IN, End.ADDRESS, enable),
+        Path(End.REGISTER, End.ADDRESS, enable),
+        Path(End.WORD, End.OUTPUT),
+        Path(End.REGISTER, End.OUTPUT),
+    )
+
+
+LOOKUP = ModuleDeclaration("lookup", Lookup, _ports, _resources, _timing, _pace, _paths)

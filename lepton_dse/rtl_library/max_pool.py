@@ -9,16 +9,20 @@ import numpy as np
 
 from lepton_dse.rtl_library.components import counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, banked, elastic, greatest, loaded, logic
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["MAX_POOL", "MaxPool"]
@@ -68,4 +72,17 @@ def _resources(p: MaxPool, family: Family) -> Resources:
     return Resources(lut=kept + weighted(family, *terms), ff=word + 1 + fold + tap + (word if p.folds == 1 else fold))
 
 
-MAX_POOL = ModuleDeclaration("max_pool", MaxPool, _ports, _resources, _timing, _pace)
+def _paths(p: MaxPool, family: Family) -> tuple[Path, ...]:
+    kept = banked(p.folds, family) if p.folds > 1 else Depth()
+    chosen = greatest(p.element, family)
+    count = counter_bits(p.folds) + counter_bits(p.taps)
+    return (
+        *elastic(1 + counter_bits(p.taps), p.lanes * p.element, family),
+        Path(End.INPUT, End.REGISTER, chosen),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.REGISTER, End.REGISTER, kept + chosen),
+        Path(End.REGISTER, End.REGISTER, logic(count, family) + LEVEL + loaded(count)),
+    )
+
+
+MAX_POOL = ModuleDeclaration("max_pool", MaxPool, _ports, _resources, _timing, _pace, _paths)

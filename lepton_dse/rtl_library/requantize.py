@@ -8,11 +8,14 @@ from typing import Annotated
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import counter_bits, multipliers, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
     Direction,
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -20,6 +23,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, clamped, elastic, loaded, logic, multiplied
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["REQUANTIZE", "Requantize"]
@@ -107,4 +111,23 @@ def _resources(p: Requantize, family: Family) -> Resources:
     return Resources(lut=lut, ff=p.pe * (p.out_width + inside) + 3 + counter_bits(p.nf), dsp=p.pe * dsp)
 
 
-REQUANTIZE = ModuleDeclaration("requantize", Requantize, _ports, _resources, _timing, _pace)
+def _paths(p: Requantize, family: Family) -> tuple[Path, ...]:
+    quotient = max(p.acc_width + p.m_width + 1, p.shift + 1) - p.shift + 1
+    product = multiplied(p.acc_width, p.m_width + 1, family, hard=True, parts=multipliers(p.acc_width, p.m_width + 1, family))
+    # The bit below the least significant one is the sum's carry in, so that it runs on into the comparison.
+    rounded = Depth(chains=1) + clamped(quotient, family, offset=p.zero != 0)
+    address = LEVEL + loaded(p.pe)
+    return (
+        *elastic(3, p.pe * p.acc_width, family),
+        Path(End.INPUT, End.REGISTER, LEVEL),
+        Path(End.INPUT, End.ADDRESS, address),
+        Path(End.READY_IN, End.ADDRESS, address),
+        Path(End.REGISTER, End.ADDRESS, logic(4, family) + address),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.WORD, End.REGISTER, product),
+        Path(End.REGISTER, End.REGISTER, product),
+        Path(End.REGISTER, End.REGISTER, rounded),
+    )
+
+
+REQUANTIZE = ModuleDeclaration("requantize", Requantize, _ports, _resources, _timing, _pace, _paths)

@@ -8,16 +8,20 @@ from typing import Annotated
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import block_memory, logic_rom
 from lepton_dse.rtl_library.declaration import (
+    Depth,
     Direction,
+    End,
     Family,
     MemoryStyle,
     ModuleDeclaration,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
     bits,
 )
+from lepton_dse.rtl_library.paths import LEVEL, loaded
 
 __all__ = ["ROM", "Rom", "RomSlice", "rom_resources", "rom_slices"]
 
@@ -63,7 +67,17 @@ def _resources(p: Rom, family: Family) -> Resources:
 _SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 _SHALLOW = 128
 
-ROM = ModuleDeclaration("rom", Rom, _ports, _resources, None, None)
+
+def _paths(p: Rom, family: Family) -> tuple[Path, ...]:
+    if p.style is MemoryStyle.BLOCK:
+        return (Path(End.INPUT, End.REGISTER), Path(End.REGISTER, End.OUTPUT, Depth(blocks=1)))
+    if p.depth == 1:
+        return (Path(End.INPUT, End.REGISTER), Path(End.REGISTER, End.OUTPUT))
+    # Up to seven bits of address: tables and the multiplexers beside them.
+    return (Path(End.INPUT, End.REGISTER, LEVEL + loaded(p.width)), Path(End.REGISTER, End.OUTPUT))
+
+
+ROM = ModuleDeclaration("rom", Rom, _ports, _resources, None, None, _paths)
 
 
 @dataclass(frozen=True)

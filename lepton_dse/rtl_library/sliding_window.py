@@ -11,11 +11,14 @@ import numpy as np
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import block_memory, counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
+    End,
     Family,
     MemoryStyle,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -23,6 +26,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, banked, compared, loaded, logic
 from lepton_dse.rtl_library.timing import Channel, Edge, IntArray, ModuleTiming, Process
 
 __all__ = ["SLIDING_WINDOW", "SlidingWindow", "WindowShape"]
@@ -187,21 +191,37 @@ def _pace(p: SlidingWindow) -> Pace:
     return Pace(written, read, max(written, read))
 
 
+def _span(p: SlidingWindow) -> int:
+    """The largest of the positions and leads that the module counts."""
+    row, tail = p.cols * p.folds, p.rows - (p.oh - 1) * p.sh
+    right = (p.ow - 1) * p.sw - p.pl + (p.kw - 1) * p.dw
+    return max(p.buffer, max(p.sh, tail) * row, (p.kh - 1) * p.dh * row + (right + 1) * p.folds, p.pl * p.folds)
+
+
+def _base_bits(p: SlidingWindow) -> int:
+    """Bits of a row's address that move: by whole rows only, so the lowest bits that all its steps lack are constant."""
+    row, tail = p.cols * p.folds, p.rows - (p.oh - 1) * p.sh
+    steps = gcd(p.buffer, p.sh * row % p.buffer, tail * row % p.buffer, p.pt * row % p.buffer)
+    return max(0, bits(p.buffer) - ((steps & -steps).bit_length() - 1))
+
+
+def _padded(p: SlidingWindow) -> tuple[bool, bool]:
+    """Whether taps leave the image across, and down."""
+    bottom = (p.oh - 1) * p.sh - p.pt + (p.kh - 1) * p.dh
+    right = (p.ow - 1) * p.sw - p.pl + (p.kw - 1) * p.dw
+    return p.pl > 0 or right >= p.cols, p.pt > 0 or bottom >= p.rows
+
+
 def _resources(p: SlidingWindow, family: Family) -> Resources:
-    row = p.cols * p.folds
-    tail = p.rows - (p.oh - 1) * p.sh
     bottom = (p.oh - 1) * p.sh - p.pt + (p.kh - 1) * p.dh
     right = (p.ow - 1) * p.sw - p.pl + (p.kw - 1) * p.dw
     address = bits(p.buffer)
-    span = max(p.buffer, max(p.sh, tail) * row, (p.kh - 1) * p.dh * row + (right + 1) * p.folds, p.pl * p.folds)
-    position = bits(span + 1) + 1
+    position = bits(_span(p) + 1) + 1
     # Coordinates are followed only along an axis that has padding.
-    across, down = p.pl > 0 or right >= p.cols, p.pt > 0 or bottom >= p.rows
+    across, down = _padded(p)
     coordinates = (bits(max(right, p.cols) + p.pl + 1) + 1) * across + (bits(max(bottom, p.rows) + p.pt + 1) + 1) * down
     counters = sum(map(counter_bits, (p.folds, p.kw, p.kh, p.ow, p.oh)))
-    # The row's address moves by whole rows only: the lowest bits that all its steps lack are constant.
-    steps = gcd(p.buffer, p.sh * row % p.buffer, tail * row % p.buffer, p.pt * row % p.buffer)
-    base = max(0, address - ((steps & -steps).bit_length() - 1))
+    base = _base_bits(p)
     word = p.lanes * p.element
     padded = across or down
     in_block = p.style is MemoryStyle.BLOCK
@@ -218,4 +238,33 @@ def _resources(p: SlidingWindow, family: Family) -> Resources:
     return Resources(lut=lut, ff=ff, bram18=block_memory(word, p.buffer, family) if in_block else 0)
 
 
-SLIDING_WINDOW = ModuleDeclaration("sliding_window", SlidingWindow, _ports, _resources, _timing, _pace)
+def _paths(p: SlidingWindow, family: Family) -> tuple[Path, ...]:
+    address, position = bits(p.buffer), bits(_span(p) + 1) + 1
+    across, down = _padded(p)
+    counters = sum(map(counter_bits, (p.folds, p.kw, p.kh, p.ow, p.oh)))
+    word = p.lanes * p.element
+    in_block = p.style is MemoryStyle.BLOCK
+    # A step is taken when its word is there or is padding; then every counter and coordinate moves, some by a choice of amounts.
+    there = compared(position, family) + logic(4, family)
+    moves = LEVEL + LEVEL + loaded(counters + position + address)
+    # A word that comes in while the window moves on changes the lead by one of several amounts.
+    led = LEVEL + LEVEL + added(position, family)
+    # The ring's address: a sum, whether it is beyond the end, and what is left then; the lowest bits of a row's start are fixed.
+    moving = max(1, _base_bits(p) - 1)
+    beyond = added(moving, family)
+    wrapped = added(address, family) + beyond + Depth(outs=beyond.chains) + (Depth() if family.amd else beyond)
+    read = Depth(blocks=1) if in_block else Depth()
+    blank = LEVEL + loaded(word) if across or down else Depth()
+    return (
+        Path(End.REGISTER, End.READY_OUT, compared(position, family) + LEVEL),
+        Path(End.INPUT, End.REGISTER, led),
+        Path(End.READY_IN, End.REGISTER, LEVEL + moves),
+        Path(End.REGISTER, End.OUTPUT, blank),
+        Path(End.REGISTER, End.OUTPUT, read + (LEVEL if across or down else Depth())),
+        Path(End.REGISTER, End.REGISTER, there + moves),
+        Path(End.REGISTER, End.REGISTER, compared(position, family) + led + (Depth() if family.amd else LEVEL)),
+        Path(End.REGISTER, End.REGISTER, wrapped if in_block else wrapped + banked(p.buffer, family)),
+    )
+
+
+SLIDING_WINDOW = ModuleDeclaration("sliding_window", SlidingWindow, _ports, _resources, _timing, _pace, _paths)

@@ -9,17 +9,21 @@ import numpy as np
 
 from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
+    bits,
     clock_ports,
     stream_input,
     stream_output,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, elastic, loaded, logic
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, Process
 
 __all__ = ["STREAM_CONCAT", "StreamConcat"]
@@ -61,4 +65,16 @@ def _resources(p: StreamConcat, family: Family) -> Resources:
     return Resources(lut=lut, ff=p.width + 2 + count)
 
 
-STREAM_CONCAT = ModuleDeclaration("stream_concat", StreamConcat, _ports, _resources, _timing, _pace)
+def _paths(p: StreamConcat, family: Family) -> tuple[Path, ...]:
+    count = bits(max(p.a_words, p.b_words))
+    return (
+        *elastic(2, p.width, family),
+        Path(End.INPUT, End.REGISTER, logic(4, family) + LEVEL + loaded(count)),
+        Path(End.READY_IN, End.REGISTER, LEVEL + LEVEL + loaded(count)),
+        Path(End.REGISTER, End.OUTPUT),
+        Path(End.REGISTER, End.REGISTER, added(count, family) + LEVEL),
+        Path(End.REGISTER, End.REGISTER, logic(count + 1, family) + LEVEL),
+    )
+
+
+STREAM_CONCAT = ModuleDeclaration("stream_concat", StreamConcat, _ports, _resources, _timing, _pace, _paths)

@@ -9,11 +9,14 @@ import numpy as np
 
 from lepton_dse.rtl_library.components import block_memory, counter_bits, distributed_memory, weighted
 from lepton_dse.rtl_library.declaration import (
+    Depth,
+    End,
     Family,
     MemoryStyle,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -21,6 +24,7 @@ from lepton_dse.rtl_library.declaration import (
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, added, banked, loaded, logic
 from lepton_dse.rtl_library.timing import Channel, Edge, ModuleTiming, Process, single
 
 __all__ = ["STREAM_FIFO", "StreamFifo"]
@@ -85,4 +89,29 @@ def _resources(p: StreamFifo, family: Family) -> Resources:
     )
 
 
-STREAM_FIFO = ModuleDeclaration("stream_fifo", StreamFifo, _ports, _resources, _timing, _pace)
+def _paths(p: StreamFifo, family: Family) -> tuple[Path, ...]:
+    count = bits(p.depth + 1)
+    room, counted = logic(count, family), added(count, family) if p.depth > 1 else Depth()
+    if p.depth == 1:
+        read, written = Depth(), p.width
+    elif p.in_block:
+        read, written = Depth(blocks=1), 2 * block_memory(p.width, p.depth, family)
+    else:
+        # Each block of the memory has a write port of its own: 16 words by 4 bits on ecp5.
+        read, written = banked(p.depth, family), -(-p.depth // (64 if family.amd else 16)) * -(-p.width // 4)
+    output = room if p.depth == 1 else read
+    paths = [
+        Path(End.REGISTER, End.READY_OUT, room),
+        Path(End.REGISTER, End.OUTPUT, output),
+        Path(End.INPUT, End.REGISTER, LEVEL + loaded(written)),
+        Path(End.INPUT, End.REGISTER, LEVEL + counted),
+        Path(End.READY_IN, End.REGISTER, logic(count + 1, family) + loaded(count)),
+        Path(End.REGISTER, End.REGISTER, room + LEVEL + loaded(written)),
+        Path(End.REGISTER, End.REGISTER, room + counted),
+    ]
+    if p.depth > 1 and not p.in_block:
+        paths.append(Path(End.REGISTER, End.OUTPUT, room))
+    return tuple(paths)
+
+
+STREAM_FIFO = ModuleDeclaration("stream_fifo", StreamFifo, _ports, _resources, _timing, _pace, _paths)

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from lepton_dse.rtl_library.components import weighted
 from lepton_dse.rtl_library.declaration import (
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
@@ -18,6 +20,7 @@ from lepton_dse.rtl_library.declaration import (
     stream_input,
     stream_output,
 )
+from lepton_dse.rtl_library.paths import LEVEL, elastic, logic
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["STREAM_FORK", "StreamFork"]
@@ -55,4 +58,14 @@ def _resources(p: StreamFork, family: Family) -> Resources:
     return Resources(lut=weighted(family, (p.copies, 2.0, 2.0), (1, 1.5, 5.5)), ff=p.width + 1 + p.copies)
 
 
-STREAM_FORK = ModuleDeclaration("stream_fork", StreamFork, _ports, _resources, _timing, _pace)
+def _paths(p: StreamFork, family: Family) -> tuple[Path, ...]:
+    # All consumers' ready and what each has taken decide together.
+    through = logic(2 * p.copies + 1, family)
+    return (
+        *elastic(2 * p.copies, p.width, family, through=through),
+        Path(End.INPUT, End.REGISTER),
+        Path(End.REGISTER, End.OUTPUT, LEVEL),
+    )
+
+
+STREAM_FORK = ModuleDeclaration("stream_fork", StreamFork, _ports, _resources, _timing, _pace, _paths)

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from lepton_dse.rtl_library.declaration import (
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import elastic
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["STREAM_REGISTER", "StreamRegister"]
@@ -50,4 +53,8 @@ def _resources(p: StreamRegister, family: Family) -> Resources:
     return Resources(lut=1, ff=p.width + 1)
 
 
-STREAM_REGISTER = ModuleDeclaration("stream_register", StreamRegister, _ports, _resources, _timing, _pace)
+def _paths(p: StreamRegister, family: Family) -> tuple[Path, ...]:
+    return (*elastic(1, p.width, family), Path(End.INPUT, End.REGISTER), Path(End.REGISTER, End.OUTPUT))
+
+
+STREAM_REGISTER = ModuleDeclaration("stream_register", StreamRegister, _ports, _resources, _timing, _pace, _paths)

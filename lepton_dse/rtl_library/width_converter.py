@@ -10,16 +10,19 @@ import numpy as np
 from lepton_dse.errors import LeptonError
 from lepton_dse.rtl_library.components import counter_bits, weighted
 from lepton_dse.rtl_library.declaration import (
+    End,
     Family,
     ModuleDeclaration,
     Pace,
     Parameters,
+    Path,
     Port,
     Range,
     Resources,
     clock_ports,
     stream_ports,
 )
+from lepton_dse.rtl_library.paths import LEVEL, elastic, loaded, logic
 from lepton_dse.rtl_library.timing import Channel, ModuleTiming, single
 
 __all__ = ["WIDTH_CONVERTER", "WidthConverter"]
@@ -85,4 +88,13 @@ def _resources(p: WidthConverter, family: Family) -> Resources:
     return Resources(lut=weighted(family, (chosen, 1.0, 1.0 if parts <= 4 else 2.0), (1, 5.2, 6.0)), ff=part + 1 + output + held)
 
 
-WIDTH_CONVERTER = ModuleDeclaration("width_converter", WidthConverter, _ports, _resources, _timing, _pace)
+def _paths(p: WidthConverter, family: Family) -> tuple[Path, ...]:
+    output, held = p.out_lanes * p.element, abs(p.in_lanes - p.out_lanes) * p.element
+    ends = (Path(End.REGISTER, End.OUTPUT), Path(End.INPUT, End.REGISTER, LEVEL + loaded(held)))
+    if p.in_lanes == p.out_lanes:
+        return (*elastic(1, output, family), *ends)
+    part = counter_bits(max(p.in_lanes, p.out_lanes) // min(p.in_lanes, p.out_lanes))
+    return (*elastic(1 + part, max(output, held), family), *ends, Path(End.REGISTER, End.REGISTER, logic(part + 2, family)))
+
+
+WIDTH_CONVERTER = ModuleDeclaration("width_converter", WidthConverter, _ports, _resources, _timing, _pace, _paths)

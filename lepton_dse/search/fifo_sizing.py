@@ -23,6 +23,7 @@ __all__ = ["MOST_DEPTH", "Design", "deepened", "design_of", "least_depths", "siz
 MOST_DEPTH = 16384
 """Words of the deepest FIFO that is planned for: what one block memory can address in every family."""
 _LEAST_DEPTH = 2  # a FIFO of one word passes a beat every other cycle
+_BANK = 16  # words of the smallest memory in look-up tables: ecp5's; fewer words take no less of any family
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def least_depths(
     design : Design
         Of these foldings.
     exact : bool
-        To the word; else deep FIFOs to a sixteenth of their depth, which costs a fraction of the simulations.
+        To the word; else deep FIFOs to a sixteenth of their depth, and those that one bank of look-up tables holds in every
+        family stay as they are, since fewer words cost no less: a fraction of the simulations.
 
     Returns
     -------
@@ -183,8 +185,10 @@ def least_depths(
         for place in sorted(_places(chosen), key=lambda place: -place.depth(before)):
             least = _LEAST_DEPTH if place.operand is None else 0
             low, high = least - 1, place.depth(chosen)
-            trial = high - 1 if exact else low + 1 if high <= 2 * _LEAST_DEPTH else (low + high) // 2
-            while high - low > (1 if exact else max(1, high // 16)):
+            if not exact and high <= _BANK:
+                continue
+            trial = high - 1 if exact else (low + high) // 2
+            while high - low > (1 if exact else max(1, high // 16)) and (exact or high > _BANK):
                 candidate = design_of(streams, place.at(chosen, trial))
                 if candidate.interval <= best.interval:
                     high, chosen, best = trial, place.at(chosen, trial), candidate

@@ -1,8 +1,8 @@
 """Exact search of the foldings of a streaming design.
 
 Space: for each matrix layer PE over the divisors of its output channels, SIMD over the divisors of its input channels,
-products in DSPs or in LUTs; for every other layer its lanes over the divisors of its channels, and for depthwise convolutions
-products in DSPs or in LUTs. Foldings whose memories
+products in DSPs, two of them in a DSP (even PE), or in LUTs; for every other layer its lanes over the divisors of its channels,
+and for depthwise convolutions products in DSPs or in LUTs. Foldings whose memories
 are deeper or whose words are wider than a module of the library allows are not in it.
 
 Every option has a number of cycles a frame and an amount of each resource, both closed-form. The least slowest stage under
@@ -40,8 +40,8 @@ _EVENNESS = 0.02  # among equally fast designs, how near to the most even use of
 _SUM_WEIGHT = 0.05
 _TRACE = 1e-3
 SPACE = (
-    "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every other layer, products in DSP or LUT, "
-    "as far as memories and words are within those of the RTL library"
+    "PE | outputs, SIMD | inputs of every matrix layer, lanes | channels of every other layer, products in DSP, two a DSP or "
+    "LUT, as far as memories and words are within those of the RTL library"
 )
 
 

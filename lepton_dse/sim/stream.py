@@ -11,6 +11,7 @@ from lepton_dse.plan import CostReport, CycleReport, Evidence, OpCost, SearchRes
 from lepton_dse.schedule.stream import DepthwiseLayer, Instance, MatrixLayer, Stage, StreamSchedule
 from lepton_dse.schedule.stream.layers import OUTPUT
 from lepton_dse.schedule.stream.stalls import StallCase, stall_bits
+from lepton_dse.sim.clock import fmax_band
 from lepton_dse.sim.event_graph import Deadlock, Network, NetworkBuilder, Placed, Times, simulate
 from lepton_dse.sim.fabric import stage_energy
 from lepton_dse.sim.zeros import zeros_of
@@ -204,7 +205,13 @@ def stream_report(
         evidence=Evidence.EXECUTED,
         violations=tuple(found),
         search=search,
-        cycles=CycleReport(latency=latency, interval=interval, clock_hz=clock, slowest=schedule.stages[slowest].layer.name),
+        cycles=CycleReport(
+            latency=latency,
+            interval=interval,
+            clock_hz=clock,
+            slowest=schedule.stages[slowest].layer.name,
+            band=fmax_band(schedule, target),
+        ),
         ops=ops,
     )
 

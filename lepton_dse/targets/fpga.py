@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lepton_dse.targets.schema import BaseTarget, Frozen, Quantity, Rate
 
-__all__ = ["FabricEnergy", "FpgaTarget", "UsableShare"]
+__all__ = ["FabricEnergy", "FabricTiming", "FpgaTarget", "UsableShare"]
 
 
 class UsableShare(Frozen):
@@ -38,6 +38,39 @@ class FabricEnergy(Frozen):
     """An access to a block RAM."""
 
 
+class FabricTiming(Frozen):
+    """Seconds of what a path between two registers runs through, its share of the routing included."""
+
+    register_s: Rate
+    """Clock to output, setup, and the wire of a path with nothing between."""
+    level_s: Quantity
+    """A look-up table."""
+    chain_s: Quantity
+    """Into a carry chain and out of it."""
+    carry_s: Quantity
+    """A bit along it."""
+    out_s: Quantity
+    """A carry that leaves its chain for other logic."""
+    lookup_s: Quantity
+    """A read of a memory made of look-up tables."""
+    block_s: Quantity
+    """A read of a block memory, beyond a register's clock to output."""
+    product_s: Quantity
+    """A hard multiplier."""
+    load_s: Quantity
+    """Every doubling of the cells that a net drives."""
+    faster: Rate
+    """Least ratio of a placed design's longest path to the predicted one."""
+    slower: Rate
+    """Greatest ratio of a placed design's longest path to the predicted one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FabricTiming:
+        if self.faster.value > self.slower.value:
+            raise ValueError(f"faster: {self.faster.value:g} is above slower, {self.slower.value:g}")
+        return self
+
+
 class FpgaTarget(BaseTarget):
     """An FPGA: fabric resources, what one block holds, and the clock that designs are planned for."""
 
@@ -55,8 +88,18 @@ class FpgaTarget(BaseTarget):
     """Share of each resource that a design may fill before routing or timing fails."""
     energy: FabricEnergy | None = None
     """Without it no energy is predicted."""
+    timing: FabricTiming | None = None
+    """Without it no band is given for the clock that a design reaches."""
     memory_byte_per_s: Quantity | None = None
     """External memory; the streaming designs do not use it."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without timing the form, and so the digest, is that of models from before there was any."""
+        document: dict[str, Any] = handler(self)
+        if self.timing is None:
+            document.pop("timing", None)
+        return document
 
     def resources(self) -> dict[str, float]:
         """Usable amounts by resource name."""

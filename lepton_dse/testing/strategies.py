@@ -180,7 +180,8 @@ def foldings(draw: st.DrawFn, streams: StreamGraph) -> tuple[Folding, ...]:
         pe = draw(st.sampled_from([value for value in range(1, outputs + 1) if outputs % value == 0]))
         simd = draw(st.sampled_from([value for value in range(1, layer.lanes_limit + 1) if layer.lanes_limit % value == 0]))
         rows = draw(st.sampled_from([None, 0, 1]))
-        multiplier = draw(st.sampled_from(list(rtl.Multiplier)))
+        paired = isinstance(layer, MatrixLayer) and pe % 2 == 0
+        multiplier = draw(st.sampled_from([kind for kind in rtl.Multiplier if paired or kind is not rtl.Multiplier.PACKED]))
         depths = st.integers(0, 3) if len(streams.sources[position]) == 1 else st.integers(1, 40)
         feeds = tuple(draw(depths) for _ in streams.sources[position])
         found.append(Folding(pe, simd, draw(st.integers(1, 4)), rows, multiplier, feeds if any(feeds) else ()))

@@ -47,11 +47,14 @@ class VerifyOptions:
     ----------
     synthesis : bool
         Also synthesise FPGA designs and compare resources; takes from seconds to minutes.
+    placement : bool
+        Synthesise, then also place and route designs for ecp5 and hold the clock against the plan's band; takes minutes.
     progress : callable
         Told what is about to run.
     """
 
     synthesis: bool = False
+    placement: bool = False
     progress: Progress = lambda text: None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from lepton_dse import rtl_library as rtl
 from lepton_dse.emit.verilog.top import TOP
@@ -96,8 +97,14 @@ def count_cells(statistics: str) -> dict[str, int]:
     return {"LUT": total.lut, "FF": total.ff, "DSP": total.dsp, "BRAM18": total.bram18}
 
 
-def synthesise(artefact: Artefact) -> dict[str, int]:
+def synthesise(artefact: Artefact, netlist: Path | None = None) -> dict[str, int]:
     """Synthesise an artefact for the fabric of its target and count primitives.
+
+    Parameters
+    ----------
+    artefact : Artefact
+    netlist : Path, optional
+        Where to write the netlist, in the JSON that nextpnr reads.
 
     Raises
     ------
@@ -110,5 +117,6 @@ def synthesise(artefact: Artefact) -> dict[str, int]:
     family = rtl.Family(design["fabric"])
     sources = " ".join(str(path.relative_to(artefact.folder)) for path in sorted(artefact.folder.glob("rtl/*.v")))
     # Deferred reading: memory images are opened when a module is instantiated, not when its file is read.
-    script = f"read_verilog -defer {sources} {TOP}.v; {synthesis_command(family, TOP)}; stat -json"
+    written = "" if netlist is None else f"; write_json {netlist.resolve()}"
+    script = f"read_verilog -defer {sources} {TOP}.v; {synthesis_command(family, TOP)}; stat -json{written}"
     return count_cells(run_yosys(script, artefact.folder))

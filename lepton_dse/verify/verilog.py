@@ -14,15 +14,17 @@ from lepton_dse.errors import LeptonError, MissingToolError
 from lepton_dse.plan import Check, CheckStatus
 from lepton_dse.verify import first_wrong
 from lepton_dse.verify.artefact import Artefact, Verifier, VerifyOptions, compare, unavailable
+from lepton_dse.verify.place import place_and_route
 from lepton_dse.verify.synthesis import RESOURCE_BANDS, synthesise
 from lepton_dse.verify.verilated import build_verilated
 
-__all__ = ["VERIFIER"]
+__all__ = ["VERIFIER", "clock_checks"]
 
 _TESTBENCH = {"DESIGN_FRAMES": "2", "DESIGN_CASES": "stalls_0 stalls_1"}
 """The four-state simulator is slow, and there to show unknown bits: two frames, without stalls and with."""
 _LARGE_TESTBENCH = {"DESIGN_FRAMES": "1", "DESIGN_CASES": "stalls_1"}
 """Of designs that take long for a frame: one, with stalls."""
+_PLACE_LIMIT_S = 600.0  # for placing and routing; a design of 10,000 look-up tables takes a minute or two
 _LARGE = 10_000  # cycles of two frames from which a design is large: at some hundred a second, minutes
 
 
@@ -40,13 +42,14 @@ def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
 
     Checks: ``outputs_equal`` (words that differ over all samples), ``latency_cycles``, ``interval_cycles``, ``stalls_<seed>``
     (beats at either end whose cycle differs from the prediction), ``testbench`` (the artefact's own cocotb bench in Icarus
-    Verilog, which knows unknown bits), and with ``synthesis`` one check a resource.
+    Verilog, which knows unknown bits), and with ``synthesis`` one check a resource; with ``placement`` these and, on ecp5,
+    ``clock_in_band`` (the clock of the placed design, where the plan has a band for it).
     """
     design = json.loads((artefact.folder / "design.json").read_text(encoding="utf-8"))
     checks = _fast_path(artefact, design, options)
     checks.append(_testbench(artefact, options))
-    if options.synthesis:
-        checks += _resources(artefact, options)
+    if options.synthesis or options.placement:
+        checks += _synthesised(artefact, design["fabric"], options)
     return checks
 
 
@@ -159,11 +162,45 @@ def _testbench(artefact: Artefact, options: VerifyOptions) -> Check:
     return Check(name="testbench", predicted="passed", observed=observed, status=status, reason="; ".join(failures)[:500])
 
 
-def _resources(artefact: Artefact, options: VerifyOptions) -> list[Check]:
+def _synthesised(artefact: Artefact, fabric: str, options: VerifyOptions) -> list[Check]:
     predicted = artefact.plan.predicted.resources
     options.progress("synthesising with Yosys; this can take minutes")
+    with tempfile.TemporaryDirectory(prefix="lepton-synthesis-") as scratch:
+        netlist = Path(scratch) / f"{TOP}.json"
+        try:
+            observed = synthesise(artefact, netlist)
+        except MissingToolError as error:
+            checks = [unavailable(f"resource_{name}", predicted[name], str(error)) for name in sorted(predicted)]
+        else:
+            checks = [
+                compare(f"resource_{name}", predicted[name], observed[name], RESOURCE_BANDS[name]) for name in sorted(observed)
+            ]
+        return [*checks, *(clock_checks(artefact, netlist, options) if options.placement and fabric == "ecp5" else [])]
+
+
+def clock_checks(artefact: Artefact, netlist: Path, options: VerifyOptions) -> list[Check]:
+    """``clock_in_band``: the clock of a design for ecp5 where nextpnr puts it, beside the plan's band; nothing without one.
+
+    Parameters
+    ----------
+    artefact : Artefact
+    netlist : Path
+        The design as Yosys wrote it; where it is missing, so is the check.
+    options : VerifyOptions
+    """
+    cycles = artefact.plan.predicted.cycles
+    if cycles is None or cycles.band is None:
+        return []
+    band = cycles.band
+    name, expected = "clock_in_band", f"{band.low_hz / 1e6:.1f} to {band.high_hz / 1e6:.1f} MHz"
+    if not netlist.is_file():
+        return [unavailable(name, expected, "there is no netlist without Yosys")]
+    options.progress("placing and routing with nextpnr; this can take minutes")
     try:
-        observed = synthesise(artefact)
-    except MissingToolError as error:
-        return [unavailable(f"resource_{name}", predicted[name], str(error)) for name in sorted(predicted)]
-    return [compare(f"resource_{name}", predicted[name], observed[name], RESOURCE_BANDS[name]) for name in sorted(observed)]
+        placed = place_and_route(netlist, limit_s=_PLACE_LIMIT_S)
+    except (MissingToolError, TimeoutError) as error:
+        return [unavailable(name, expected, str(error))]
+    inside = band.low_hz <= placed.clock_hz <= band.high_hz
+    status = CheckStatus.PASSED if inside else CheckStatus.FAILED
+    reason = "" if inside else f"the longest path runs through {', '.join(placed.cells[:4])}"
+    return [Check(name=name, predicted=expected, observed=f"{placed.clock_hz / 1e6:.1f} MHz", status=status, reason=reason)]

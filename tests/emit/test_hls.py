@@ -149,7 +149,7 @@ def test_parameters_are_those_of_the_schedule(digits: ld.PlannedModel, design: P
         numbers = {key: str(value) for key, value in values.items() if not isinstance(value, str)}
         assert numbers.items() <= found[name].items(), name
         if "MULT" in values:
-            assert found[name][{"dsp": "lepton::Dsp", "lut": "lepton::Lut"}[str(values["MULT"])]] == "product"
+            assert found[name][f"lepton::{str(values['MULT']).capitalize()}"] == "product"
         assert f"lepton::{instance.module.name}<{name}>(" in text
     calls = re.findall(r"^    lepton::(\w+)<", text, re.MULTILINE)
     assert calls[0] == calls[-1] == "forward"
@@ -158,8 +158,8 @@ def test_parameters_are_those_of_the_schedule(digits: ld.PlannedModel, design: P
 
 def test_the_multipliers_are_what_the_plan_says(digits: ld.PlannedModel) -> None:
     streams = schedule_of(digits).streams
-    for multiplier, word in ((Multiplier.DSP, "Dsp"), (Multiplier.LUT, "Lut")):
-        schedule = stream_schedule(streams, [Folding(1, 1, multiplier=multiplier) for _ in streams.layers])
+    for multiplier, word in ((Multiplier.DSP, "Dsp"), (Multiplier.LUT, "Lut"), (Multiplier.PACKED, "Packed")):
+        schedule = stream_schedule(streams, [Folding(2, 1, multiplier=multiplier) for _ in streams.layers])
         text = EMITTER.emit(request_of(digits, schedule))["lepton_top.cpp"].decode()
         assert set(re.findall(r"typedef lepton::(\w+) Product;", text)) == {word}
 
@@ -190,7 +190,7 @@ def test_every_loop_of_the_library_is_pipelined() -> None:
         text = path.read_text()
         assert text.count("#pragma HLS PIPELINE II=1 style=flp") == 1, path.name
         # Loops over lanes are rolled out: one directive each.
-        lanes = len(re.findall(r"for \(int (?:lane|pe|simd) = ", text))
+        lanes = len(re.findall(r"for \(int (?:lane|first|next|pe|simd) = ", text))
         assert text.count("#pragma HLS UNROLL") == lanes, path.name
 
 

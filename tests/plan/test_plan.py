@@ -23,6 +23,7 @@ from lepton_dse.plan import (
     CalibrationMethod,
     Check,
     CheckStatus,
+    ClockBand,
     CostReport,
     CycleReport,
     Evidence,
@@ -56,7 +57,7 @@ op_plans = st.builds(
     mapping=mappings,
     fifo_depth=st.none() | st.integers(1, 4096),
     buffer_rows=st.none() | st.integers(0, 9),
-    multiplier=st.sampled_from([None, "dsp", "lut"]),
+    multiplier=st.sampled_from([None, "dsp", "lut", "packed"]),
 )
 violations = st.builds(
     Violation, what=names, demand=amounts, bound=amounts, unit=names, levers=st.lists(names, max_size=3).map(tuple)
@@ -71,7 +72,10 @@ searches = st.builds(
     gap=amounts,
     optimal=st.booleans(),
 )
-cycles = st.builds(CycleReport, latency=counts, interval=counts, clock_hz=amounts, slowest=names)
+clock_bands = st.tuples(st.floats(1e3, 1e9), st.floats(1e3, 1e9), st.lists(names, min_size=1, max_size=3)).map(
+    lambda drawn: ClockBand(low_hz=min(drawn[:2]), high_hz=max(drawn[:2]), through=tuple(drawn[2]))
+)
+cycles = st.builds(CycleReport, latency=counts, interval=counts, clock_hz=amounts, slowest=names, band=st.none() | clock_bands)
 traffic = st.dictionaries(names, amounts, max_size=3)
 costs = st.builds(
     OpCost,
@@ -155,6 +159,21 @@ def test_a_plan_reads_back_equal_and_writes_the_same_bytes(plan: Plan) -> None:
     assert again.to_json() == text
     assert text.endswith("}\n")
     assert again.digest == plan.digest
+
+
+@given(plans())
+def test_a_plan_without_a_clocks_band_reads_as_before_there_were_any(plan: Plan) -> None:
+    cycles = plan.predicted.cycles
+    document = json.loads(plan.to_json())
+    assert (cycles is not None and cycles.band is not None) == ("band" in (document["predicted"]["cycles"] or {}))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"low_hz": 2e8}, {"low_hz": 0}, {"high_hz": -1}, {"high_hz": float("inf")}, {"through": ()}, {"middle_hz": 1}]
+)
+def test_a_clocks_band_is_ordered_and_runs_through_something(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ClockBand.model_validate({"low_hz": 8e7, "high_hz": 1e8, "through": ("l0_matrix",), **wrong})
 
 
 @given(plans(), st.data())

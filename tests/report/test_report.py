@@ -18,8 +18,9 @@ from lepton_dse.errors import LeptonError
 from lepton_dse.files import data_folder
 from lepton_dse.ir import ops
 from lepton_dse.ir.graph import GraphBuilder
-from lepton_dse.plan import Check, CheckStatus
+from lepton_dse.plan import Check, CheckStatus, ClockBand, CycleReport
 from lepton_dse.report import tables
+from lepton_dse.report.clock import clock_sentence, clock_words
 from lepton_dse.report.dataflow import dataflow_svg
 from lepton_dse.report.text import count, scaled, seconds, share
 
@@ -111,6 +112,41 @@ def test_the_picture_names_each_stage_in_order_and_marks_the_slowest(planned: ld
 def test_the_picture_is_the_same_every_time(planned: ld.PlannedModel) -> None:
     again = ld.Plan.from_json(planned.plan.to_json())
     assert dataflow_svg(again, planned.lowered) == dataflow_svg(planned.plan, planned.lowered)
+
+
+def cycles_at(clock_mhz: float, *through: str) -> CycleReport:
+    band = ClockBand(low_hz=88.4e6, high_hz=121.2e6, through=through) if through else None
+    return CycleReport(latency=900, interval=400, clock_hz=1e6 * clock_mhz, slowest="conv", band=band)
+
+
+@pytest.mark.parametrize(
+    ("cycles", "text"),
+    [
+        (cycles_at(100), "100 MHz (planned; not a timing result)"),
+        (cycles_at(100, "l1_matrix"), "100 MHz (planned; this design: 88 to 121 MHz by its longest path, in l1_matrix)"),
+        (
+            cycles_at(62.5, "l1_fifo", "l1_matrix", "l1_window"),
+            "62.5 MHz (planned; this design: 88 to 121 MHz by its longest path, from l1_fifo to l1_window)",
+        ),
+    ],
+)
+def test_a_clock_in_words(cycles: CycleReport, text: str) -> None:
+    assert clock_words(cycles) == text
+    assert clock_sentence(cycles) == f"Seconds assume {text}."
+
+
+def test_a_planning_clock_above_the_band_is_told() -> None:
+    assert "above the band" in clock_sentence(cycles_at(122, "l1_matrix"))
+    assert "above the band" not in clock_sentence(cycles_at(121, "l1_matrix"))
+
+
+def test_the_picture_and_the_table_say_which_clock_is_assumed(planned: ld.PlannedModel) -> None:
+    cycles = planned.predicted.cycles
+    assert cycles is not None
+    assert cycles.band is not None
+    words = clock_words(cycles)
+    assert any(words in text for text in texts(dataflow_svg(planned.plan, planned.lowered)))
+    assert tables.stage_table(planned.plan).caption == clock_sentence(cycles)
 
 
 def pointwise(builder: GraphBuilder, x: str, name: str) -> str:

@@ -30,7 +30,7 @@ from lepton_dse.rtl_library import (
 )
 
 SMALL, BLOCK = MemoryStyle.DISTRIBUTED, MemoryStyle.BLOCK
-DSP, LUT = Multiplier.DSP, Multiplier.LUT
+DSP, LUT, PACKED = Multiplier.DSP, Multiplier.LUT, Multiplier.PACKED
 
 
 def window(shape: WindowShape, slack: int, element: int, lanes: int, style: MemoryStyle) -> SlidingWindow:
@@ -73,6 +73,9 @@ CONFIGURATIONS: list[Parameters] = [
     MatrixVectorUnit(6, 6, 18, 2, 8, 4, 20, DSP, SMALL),
     MatrixVectorUnit(8, 4, 18, 3, 3, 2, 6, LUT, SMALL),
     MatrixVectorUnit(4, 4, 14, 2, 6, 1, 9, LUT, SMALL),
+    MatrixVectorUnit(8, 8, 22, 4, 3, 5, 12, PACKED, SMALL),
+    MatrixVectorUnit(8, 4, 18, 2, 6, 4, 9, PACKED, SMALL),
+    MatrixVectorUnit(6, 5, 17, 6, 1, 1, 9, PACKED, SMALL),
     window(WindowShape(1, 20, 20, 3, 3, 1, 1, 1, 1, 1, 1, 20, 20), 20, 8, 3, SMALL),
     window(WindowShape(2, 30, 30, 5, 5, 1, 1, 1, 1, 2, 2, 30, 30), 60, 8, 4, BLOCK),
     window(WindowShape(3, 10, 9, 2, 2, 2, 2, 1, 1, 0, 0, 5, 4), 6, 6, 2, BLOCK),

@@ -131,6 +131,7 @@ def test_options_are_all_foldings_with_their_true_cost(pooled: bool) -> None:
             if layer.channels % simd == 0
             for pe in ((1, 2, 4) if matrix else (1,))
             for multiplier in (rtl.Multiplier if matrix else [rtl.Multiplier.DSP])
+            if pe % 2 == 0 or multiplier is not rtl.Multiplier.PACKED
         }
         assert {(option.folding.pe, option.folding.simd, option.folding.multiplier) for option in options} == expected
         assert len(options) == len(expected)
@@ -142,6 +143,7 @@ def test_options_are_all_foldings_with_their_true_cost(pooled: bool) -> None:
     assert slow.resources[2] == 1 + 1  # a product and a rounding at a time
     assert fast.resources[2] == 8 + 4
     assert by_folding[4, 2, rtl.Multiplier.LUT].resources[2] == 4
+    assert by_folding[4, 2, rtl.Multiplier.PACKED].resources[2] == 4 + 4
 
 
 def test_the_cycles_of_options_are_those_of_the_design() -> None:

@@ -298,3 +298,19 @@ def test_cnns_on_fpgas(tmp_path: Path) -> None:
     assert ran[4] == cycles, "the slowest stage sets the pace"
     assert ran[5] == "7 of 7 exact"
     ElementTree.parse(tmp_path / "cnns_on_fpgas.svg")
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_resources_of_a_whole_design_are_those_of_synthesis(tmp_path: Path) -> None:
+    if shutil.which("yosys") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("yosys is not installed")
+    rows = [row for row in cells(run("25_counted_by_yosys.py", "--quick", "-o", str(tmp_path))) if row[0] == "drawn 0"]
+    assert [row[1] for row in rows] == ["xc7", "ecp5"]
+    for row in rows:
+        lut, ff, dsp, bram = ([int(part.replace(",", "")) for part in cell.split(" / ")] for cell in row[3:7])
+        assert lut[0] == pytest.approx(lut[1], rel=0.2)
+        assert ff[0] == pytest.approx(ff[1], rel=0.15)
+        assert dsp[0] == dsp[1] > 0
+        assert bram[0] == bram[1]
+    ElementTree.parse(tmp_path / "counted_by_yosys.svg")

@@ -99,6 +99,48 @@ def test_a_copy_has_its_own_digest() -> None:
     assert target.model_copy(update={"lut": target.dsp}).digest != before
 
 
+def timed() -> dict[str, Any]:
+    """The ECP5's model as a document."""
+    document: dict[str, Any] = load_target("lattice-ecp5-85f").model_dump(mode="json")
+    return document
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"faster": {"value": 1.5, "source": "nextpnr"}, "slower": {"value": 1.2, "source": "nextpnr"}}, "faster"),
+        ({"register_s": {"value": 0, "source": "nextpnr"}}, "register_s"),
+        ({"level_s": {"value": -1e-9, "source": "nextpnr"}}, "level_s"),
+        ({"level_s": {"value": 1e-9, "source": "nowhere"}}, "nowhere"),
+        ({"level_s": 1e-9}, "level_s"),
+        ({"hop_s": {"value": 1e-9, "source": "nextpnr"}}, "hop_s"),
+    ],
+)
+def test_timing_of_a_fabric_is_checked(change: dict[str, Any], word: str) -> None:
+    document = timed()
+    document["timing"] |= change
+    with pytest.raises(ValueError, match=word):
+        ADAPTER.validate_python(document)
+
+
+@pytest.mark.parametrize("missing", ["register_s", "load_s", "slower"])
+def test_timing_of_a_fabric_is_whole(missing: str) -> None:
+    document = timed()
+    del document["timing"][missing]
+    with pytest.raises(ValueError, match=missing):
+        ADAPTER.validate_python(document)
+
+
+def test_without_timing_a_model_is_written_as_before_there_was_any() -> None:
+    untimed = [target for path in FILES if isinstance(target := load_target(path), FpgaTarget) and target.timing is None]
+    assert untimed
+    assert not any("timing" in target.model_dump(mode="json") for target in untimed)
+    assert {target.fabric for target in map(load_target, FILES) if isinstance(target, FpgaTarget) and target.timing} == {
+        "ecp5",
+        "xc7",
+    }
+
+
 def test_peaks_are_those_that_compute_a_format_exactly() -> None:
     target = load_target("amd-epyc-9654")
     assert not isinstance(target, FpgaTarget)

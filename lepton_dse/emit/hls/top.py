@@ -30,7 +30,7 @@ _INCLUDES = {
     "matrix_vector_unit": ("products", "words"),
     "depthwise_unit": ("products", "words"),
 }
-_PRODUCTS = {rtl.Multiplier.DSP.value: "lepton::Dsp", rtl.Multiplier.LUT.value: "lepton::Lut"}
+_PRODUCTS = {multiplier.value: f"lepton::{multiplier.value.capitalize()}" for multiplier in rtl.Multiplier}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from lepton_dse.ir.graph import Graph
 from lepton_dse.ir.ops import Op
 from lepton_dse.numerics.formats import Precision
 from lepton_dse.plan import CostReport, Mapping, OpCost
+from lepton_dse.report.clock import clock_sentence
 from lepton_dse.report.study_report.facts import Facts
 from lepton_dse.report.text import count, joules, scaled, seconds, share
 from lepton_dse.sim.report import stored_format
@@ -276,8 +277,9 @@ def _note(report: CostReport, target: str) -> str:
     cycles = report.cycles
     return (
         f"Every operation is a stage of its own on {target}, and all stages work at the same time on different samples: the "
-        f"slowest, {cycles.slowest}, sets the time between results, {count(cycles.interval)} cycles at {cycles.clock_hz / 1e6:g} "
-        f"MHz. A sample takes {count(cycles.latency)} cycles from end to end. Data between stages stay on the chip."
+        f"slowest, {cycles.slowest}, sets the time between results, {count(cycles.interval)} cycles. A "
+        f"sample takes {count(cycles.latency)} cycles from end to end. Data between stages stay on the chip. "
+        f"{clock_sentence(cycles)}"
     )
 
 

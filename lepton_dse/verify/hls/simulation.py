@@ -94,7 +94,9 @@ def simulate(program: Path, vectors: Path, *, recording: bool = False) -> Simula
     words = result.read_text(encoding="utf-8").split() if result.is_file() else []
     passed: dict[str, list[int]] = {}
     if recording and record.is_file():
-        for line in record.read_text(encoding="utf-8").splitlines():
+        # A program that is stopped may leave half a line.
+        whole, _, _ = record.read_text(encoding="utf-8").rpartition("\n")
+        for line in whole.splitlines():
             name, word = line.split()
             passed.setdefault(name, []).append(int(word, 16))
     return Simulation(done.returncode, words, done.stdout, passed)

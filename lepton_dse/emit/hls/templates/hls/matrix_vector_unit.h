@@ -28,19 +28,36 @@ void matrix_vector_unit(hls::stream<ap_uint<S::SIMD * S::A_WIDTH> >& in,
                     word = held[step];
                 }
                 ap_uint<S::PE * S::ACC_WIDTH> result;
-                for (int pe = 0; pe < S::PE; ++pe) {
+                for (int first = 0; first < S::PE; first += S::Product::ROWS) {
 #pragma HLS UNROLL
                     // Sums are exact modulo the width of the accumulator.
-                    ap_int<S::ACC_WIDTH> products = 0;
+                    ap_int<S::ACC_WIDTH> totals[S::Product::ROWS];
+                    for (int next = 0; next < S::Product::ROWS; ++next) {
+#pragma HLS UNROLL
+                        totals[next] = 0;
+                    }
                     for (int simd = 0; simd < S::SIMD; ++simd) {
 #pragma HLS UNROLL
-                        const ap_int<S::W_WIDTH> weight = weights[row * S::SF + step][pe * S::SIMD + simd];
-                        products += S::Product::multiply(element<S::A_WIDTH>(word, simd), weight);
+                        ap_int<S::W_WIDTH> row_weights[S::Product::ROWS];
+                        ap_int<S::A_WIDTH + S::W_WIDTH> products[S::Product::ROWS];
+                        for (int next = 0; next < S::Product::ROWS; ++next) {
+#pragma HLS UNROLL
+                            row_weights[next] = weights[row * S::SF + step][(first + next) * S::SIMD + simd];
+                        }
+                        S::Product::multiply_rows(ap_int<S::A_WIDTH>(element<S::A_WIDTH>(word, simd)), row_weights, products);
+                        for (int next = 0; next < S::Product::ROWS; ++next) {
+#pragma HLS UNROLL
+                            totals[next] += products[next];
+                        }
                     }
-                    const ap_int<S::ACC_WIDTH> before = (step == 0) ? ap_int<S::ACC_WIDTH>(bias[row][pe]) : sums[pe];
-                    const ap_int<S::ACC_WIDTH> sum = before + products;
-                    sums[pe] = sum;
-                    put<S::ACC_WIDTH>(result, pe, sum);
+                    for (int next = 0; next < S::Product::ROWS; ++next) {
+#pragma HLS UNROLL
+                        const int pe = first + next;
+                        const ap_int<S::ACC_WIDTH> before = (step == 0) ? ap_int<S::ACC_WIDTH>(bias[row][pe]) : sums[pe];
+                        const ap_int<S::ACC_WIDTH> sum = before + totals[next];
+                        sums[pe] = sum;
+                        put<S::ACC_WIDTH>(result, pe, sum);
+                    }
                 }
                 if (step == S::SF - 1) out.write(result);
             }

@@ -1,0 +1,106 @@
+"""A matrix whose weights are wires: multipliers as Yosys keeps them, logic within a band, and what a design counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rtl_cases import skip_without, sources_of
+from rtl_synthesis import side_by_side
+
+from lepton_dse.ir import ops
+from lepton_dse.rtl_library import MODULES, Family, MatrixVectorUnit, MemoryStyle, Multiplier, Resources
+from lepton_dse.rtl_library.constants import constant_matrix, constant_multipliers, is_shift
+from lepton_dse.schedule.stream import Folding, MatrixLayer, Rounding, stage_of
+from lepton_dse.verify.simulators import run_yosys
+from lepton_dse.verify.synthesis import cells_by_module, count_primitives, synthesis_command
+
+# Weights of other widths and another spread than those that the terms were fitted to.
+WIDTHS = ((8, 5), (6, 4), (7, 7))
+ROWS, COLUMNS = 6, 5
+
+
+def unit(widths: tuple[int, int], multiplier: Multiplier) -> MatrixVectorUnit:
+    a, w = widths
+    return MatrixVectorUnit(a, w, a + w + 4, ROWS, COLUMNS, 1, 1, multiplier, MemoryStyle.DISTRIBUTED)
+
+
+def weights_of(bits: int, seed: int) -> np.ndarray:
+    most = 2 ** (bits - 1) - 1
+    drawn = np.random.default_rng(seed).laplace(0, most / 4, (ROWS, COLUMNS))
+    return np.clip(np.rint(drawn), -most, most).astype(np.int64)
+
+
+def wired(parameters: MatrixVectorUnit, weights: np.ndarray, name: str) -> str:
+    """A module that gives a unit its weights."""
+    mask = (1 << parameters.w_width) - 1
+    word = sum((int(value) & mask) << (place * parameters.w_width) for place, value in enumerate(weights.reshape(-1)))
+    declared = MODULES["matrix_vector_unit"].ports(parameters)
+    ports = [port for port in declared if port.name != "w_data"]
+    values = ", ".join(
+        f'.{key}("{value}")' if isinstance(value, str) else f".{key}({value})"
+        for key, value in parameters.verilog_parameters().items()
+    )
+    lines = [f"(* keep_hierarchy *) module {name} ({', '.join(port.name for port in ports)});"]
+    lines += [f"{port.direction.value} [{port.width - 1}:0] {port.name};" for port in ports]
+    joined = ", ".join(f".{port.name}({port.name})" for port in ports)
+    width = ROWS * COLUMNS * parameters.w_width
+    return "\n".join([*lines, f"matrix_vector_unit #({values}) dut ({joined}, .w_data({width}'h{word:x}));", "endmodule", ""])
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [Family.XC7, Family.ECP5])
+@skip_without
+def test_multipliers_are_those_that_synthesis_keeps(family: Family, tmp_path: Path) -> None:
+    cases = [(unit(widths, kind), weights_of(widths[1], seed)) for seed, widths in enumerate(WIDTHS) for kind in Multiplier]
+    if family is Family.ECP5:  # where a packed product is cut in two, parts vanish that this does not follow
+        cases = [(p, weights) for p, weights in cases if not p.packed or p.a_width + 2 * p.w_width < 18]
+    names = [f"case_{index}" for index in range(len(cases))]
+    text = "".join(wired(p, weights, name) for (p, weights), name in zip(cases, names, strict=True))
+    (tmp_path / "top.v").write_text(text + side_by_side(names, [p for p, _ in cases], without="w_data"))
+    files = " ".join(sorted({str(path) for p, _ in cases for path in sources_of(p)}))
+    log = run_yosys(f"read_verilog -defer {files}; read_verilog top.v; {synthesis_command(family, 'top')}; stat -json", tmp_path)
+    modules = cells_by_module(log)
+    errors: dict[str, list[float]] = {"lut": [], "ff": []}
+    for (p, weights), name in zip(cases, names, strict=True):
+        counted, predicted = count_primitives(modules[name]), constant_matrix(p, weights, family)
+        assert predicted.dsp == counted.dsp, (p, weights.tolist())
+        assert counted.bram18 == predicted.bram18 == 0
+        for kind, found in errors.items():
+            found.append(getattr(predicted, kind) / getattr(counted, kind) - 1)
+    assert np.mean(np.abs(errors["lut"])) < 0.3, errors
+    assert np.mean(np.abs(errors["ff"])) < 0.2, errors
+
+
+@given(st.integers(-(1 << 12), 1 << 12))
+def test_a_shift_is_a_product_that_has_one_bit(value: int) -> None:
+    assert is_shift(value) == (value == 0 or bin(abs(value)).count("1") == 1)
+    shifted = {value << places for places in range(3)}
+    assert constant_multipliers(8, shifted, Family.ECP5) == (0 if is_shift(value) else len(shifted))
+
+
+def test_weights_of_zero_take_nothing_but_the_bias() -> None:
+    zeros = np.zeros((ROWS, COLUMNS), np.int64)
+    for kind in Multiplier:
+        p = unit((8, 4), kind)
+        found = constant_matrix(p, zeros, Family.XC7)
+        assert found.dsp == 0
+        assert found.ff == p.pe * p.acc_width + p.stages + 1
+        assert found.lut < MODULES["matrix_vector_unit"].resources(p, Family.XC7).lut
+
+
+def test_a_design_that_unrolls_a_layer_counts_its_weights() -> None:
+    weights = np.zeros((4, 1, 1, 4), np.int64)
+    weights[0, 0, 0] = (3, -3, 4, 0)
+    rounding = Rounding(np.array([1 << 16, 70001, 0, 3], np.int64), 16, 0, -128, 127)
+    window = ops.Window.full((1, 1))
+    layer = MatrixLayer("fc", "y", 8, 4, (1, 1), window, 8, 0, weights, np.zeros(4, np.int64), 8, 18, rounding)
+    stage = stage_of("l0", layer, Folding(4, 4), (4,))
+    total = sum((instance.resources(Family.XC7) for instance in stage.instances), Resources())
+    assert total.dsp == 2 + 2  # 3 and -3; multipliers that are neither zero nor a power of two
+    folded = stage_of("l0", layer, Folding(2, 4), (4,))
+    assert sum((instance.resources(Family.XC7) for instance in folded.instances), Resources()).dsp == 2 * 4 + 2
