@@ -14,7 +14,7 @@ from lepton_dse.rtl_library.add_requantize import ADD_REQUANTIZE, AddRequantize
 from lepton_dse.rtl_library.argmax import ARGMAX, Argmax
 from lepton_dse.rtl_library.average_pool import AVERAGE_POOL, AveragePool
 from lepton_dse.rtl_library.axi_wrapper import AXI_REGISTERS, AXI_WRAPPER, AxiRegister, AxiWrapper
-from lepton_dse.rtl_library.constants import with_constants
+from lepton_dse.rtl_library.constants import constant_matrix
 from lepton_dse.rtl_library.declaration import (
     Depth,
     Direction,
@@ -89,9 +89,9 @@ __all__ = [
     "WidthConverter",
     "WindowShape",
     "address_bits",
+    "constant_matrix",
     "rom_resources",
     "rom_slices",
-    "with_constants",
 ]
 
 MODULES: Mapping[str, ModuleDeclaration[Any]] = MappingProxyType(

@@ -36,7 +36,7 @@ class Memory:
     field_bits : int
         Width of a field, two's complement.
     image : callable
-        Makes the words; a search that only counts calls it for memories of a single word, which synthesis folds.
+        Makes the words; a search that only counts calls it for weights of a single word, which synthesis folds.
     copies : int
         Memories with this image, side by side: each has its own part of the port's address and data.
     """
@@ -80,9 +80,10 @@ class Instance:
     def resources(self, family: rtl.Family) -> rtl.Resources:
         """Estimated primitives of the module and its memories."""
         total = self.module.resources(self.parameters, family)
-        for memory in self.memories:
-            if memory.depth == 1 and memory.port in (MemoryPort.WEIGHTS, MemoryPort.MULTIPLIERS):
-                total = rtl.with_constants(self.parameters, memory.values[0], family, total)
+        match self.parameters:
+            case rtl.MatrixVectorUnit(nf=1, sf=1, pe=rows, simd=columns) if total.dsp == 0:
+                (weights,) = (memory.values for memory in self.memories if memory.port is MemoryPort.WEIGHTS)
+                total = rtl.constant_matrix(self.parameters, weights.reshape(rows, columns), family)
         for memory in self.memories:
             one = rtl.rom_resources(memory.width, memory.depth, family)
             total = sum((one for _ in range(memory.copies)), total)
