@@ -16,6 +16,7 @@ from lepton_dse.schedule.stream.layers import INPUT
 __all__ = ["dataflow_svg"]
 
 _BOX, _GAP, _LEFT, _TOP, _BAR, _LANE = 132, 34, 24, 96, 130, 20
+_LEAST_WIDTH = 860  # of the summary
 _STYLE = """\
 text { font: 12px system-ui, sans-serif; fill: #1f2933; }
 .title { font-size: 16px; font-weight: 600; }
@@ -52,7 +53,7 @@ def dataflow_svg(plan: Plan, lowered: LoweredGraph) -> str:
     ops = plan.predicted.ops
     bypasses = _bypasses(streams)
     busiest = max(op.latency_s for op in ops)
-    width = 2 * _LEFT + len(ops) * _BOX + (len(ops) - 1) * _GAP
+    width = max(_LEAST_WIDTH, 2 * _LEFT + len(ops) * _BOX + (len(ops) - 1) * _GAP)
     bottom = _TOP + _BAR + 124
     height = bottom + 24 + _LANE * len({lane for _, _, _, lane in bypasses})
     out = Writer("  ")
