@@ -77,7 +77,7 @@ def scatter_svg(
     named = [(point.label, across.place(point.x), up.place(point.y)) for point in ordered]
     for (label, _, _), (x, y) in zip(named, _label_places(named, dots), strict=True):
         out.line(f'<text class="small" x="{x:.1f}" y="{y:.1f}">{legal(label)}</text>')
-    for index, group in enumerate(groups):
+    for index, group in enumerate(groups if groups != [""] else []):
         y = _TOP + 16 + 20 * index
         out.line(f'<circle cx="{_WIDTH - _RIGHT + 24}" cy="{y - 4}" r="5" fill="{_COLOURS[index % len(_COLOURS)]}"/>')
         out.line(f'<text class="small" x="{_WIDTH - _RIGHT + 36}" y="{y}">{legal(group)}</text>')

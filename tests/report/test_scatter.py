@@ -35,3 +35,10 @@ def test_one_point_needs_no_front() -> None:
     assert "front" not in scatter_svg("t", "x", "y", POINTS[:1], POINTS[:1]).split("</style>")[1]
     assert 'class="front"' in scatter_svg("t", "x", "y", POINTS, POINTS[:2])
     assert 'class="front"' not in scatter_svg("t", "x", "y", POINTS, POINTS[:2], joined=False)
+
+
+def test_points_without_groups_have_no_key() -> None:
+    alone = [Point("a", 1, 2), Point("b", 2, 1)]
+    assert scatter_svg("t", "x", "y", alone, alone).count("<circle") == 2
+    grouped = [Point("a", 1, 2, "one"), Point("b", 2, 1, "two")]
+    assert scatter_svg("t", "x", "y", grouped, grouped).count("<circle") == 4
