@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lepton_dse import rtl_library as rtl
 from lepton_dse.emit.verilog.top import TOP
 from lepton_dse.errors import LeptonError, MissingToolError
 from lepton_dse.plan import Check, CheckStatus
@@ -42,8 +43,8 @@ def run(artefact: Artefact, options: VerifyOptions) -> list[Check]:
 
     Checks: ``outputs_equal`` (words that differ over all samples), ``latency_cycles``, ``interval_cycles``, ``stalls_<seed>``
     (beats at either end whose cycle differs from the prediction), ``testbench`` (the artefact's own cocotb bench in Icarus
-    Verilog, which knows unknown bits), and with ``synthesis`` one check a resource; with ``placement`` these and, on ecp5,
-    ``clock_in_band`` (the clock of the placed design, where the plan has a band for it).
+    Verilog, which knows unknown bits), and with ``synthesis`` one check a resource; with ``placement`` these and
+    ``clock_in_band`` (the clock of the placed design, on ecp5).
     """
     design = json.loads((artefact.folder / "design.json").read_text(encoding="utf-8"))
     checks = _fast_path(artefact, design, options)
@@ -175,24 +176,29 @@ def _synthesised(artefact: Artefact, fabric: str, options: VerifyOptions) -> lis
             checks = [
                 compare(f"resource_{name}", predicted[name], observed[name], RESOURCE_BANDS[name]) for name in sorted(observed)
             ]
-        return [*checks, *(clock_checks(artefact, netlist, options) if options.placement and fabric == "ecp5" else [])]
+        return [*checks, *(clock_checks(artefact, fabric, netlist, options) if options.placement else [])]
 
 
-def clock_checks(artefact: Artefact, netlist: Path, options: VerifyOptions) -> list[Check]:
-    """``clock_in_band``: the clock of a design for ecp5 where nextpnr puts it, beside the plan's band; nothing without one.
+def clock_checks(artefact: Artefact, fabric: str, netlist: Path, options: VerifyOptions) -> list[Check]:
+    """``clock_in_band``: the clock of a design for ecp5 where nextpnr puts it, beside the plan's band.
 
     Parameters
     ----------
     artefact : Artefact
+    fabric : str
+        Of the plan's target; others than ecp5 are not placed.
     netlist : Path
         The design as Yosys wrote it; where it is missing, so is the check.
     options : VerifyOptions
     """
     cycles = artefact.plan.predicted.cycles
+    name = "clock_in_band"
     if cycles is None or cycles.band is None:
-        return []
+        return [unavailable(name, None, "the plan has no band for the clock of its fabric")]
     band = cycles.band
-    name, expected = "clock_in_band", f"{band.low_hz / 1e6:.1f} to {band.high_hz / 1e6:.1f} MHz"
+    expected = f"{band.low_hz / 1e6:.1f} to {band.high_hz / 1e6:.1f} MHz"
+    if fabric != rtl.Family.ECP5.value:
+        return [unavailable(name, expected, f"designs for {fabric} are not placed here, only those for ecp5")]
     if not netlist.is_file():
         return [unavailable(name, expected, "there is no netlist without Yosys")]
     options.progress("placing and routing with nextpnr; this can take minutes")

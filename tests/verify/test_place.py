@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,11 +111,25 @@ def test_the_check_is_unavailable_without_the_tool(artefact: Path, tmp_path: Pat
 
     monkeypatch.setattr(place, "nextpnr_binary", missing)
     (tmp_path / "top.json").write_text("{}")
-    (check,) = verilog.clock_checks(open_artefact(artefact), tmp_path / "top.json", VerifyOptions())
+    (check,) = verilog.clock_checks(open_artefact(artefact), "ecp5", tmp_path / "top.json", VerifyOptions())
     assert (check.name, check.status) == ("clock_in_band", CheckStatus.UNAVAILABLE)
     assert "lepton_dse[place]" in check.reason
-    (check,) = verilog.clock_checks(open_artefact(artefact), tmp_path / "none.json", VerifyOptions())
+    (check,) = verilog.clock_checks(open_artefact(artefact), "ecp5", tmp_path / "none.json", VerifyOptions())
     assert check.status is CheckStatus.UNAVAILABLE
+
+
+def test_the_check_says_what_is_not_placed(artefact: Path, tmp_path: Path) -> None:
+    opened = open_artefact(artefact)
+    (check,) = verilog.clock_checks(opened, "xc7", tmp_path / "top.json", VerifyOptions())
+    assert check.status is CheckStatus.UNAVAILABLE
+    assert "only those for ecp5" in check.reason
+    assert opened.plan.predicted.cycles is not None
+    cycles = opened.plan.predicted.cycles.model_copy(update={"band": None})
+    predicted = opened.plan.predicted.model_copy(update={"cycles": cycles})
+    without = replace(opened, plan=opened.plan.model_copy(update={"predicted": predicted}))
+    (check,) = verilog.clock_checks(without, "ecp5", tmp_path / "top.json", VerifyOptions())
+    assert check.status is CheckStatus.UNAVAILABLE
+    assert "no band" in check.reason
 
 
 @pytest.mark.slow
@@ -127,5 +142,5 @@ def test_a_placed_design_lies_in_its_band(artefact: Path, tmp_path: Path, needs_
         needs_tool("nextpnr-ecp5")
     opened = open_artefact(artefact)
     synthesise(opened, tmp_path / f"{TOP}.json")
-    (check,) = verilog.clock_checks(opened, tmp_path / f"{TOP}.json", VerifyOptions())
+    (check,) = verilog.clock_checks(opened, "ecp5", tmp_path / f"{TOP}.json", VerifyOptions())
     assert check.status is CheckStatus.PASSED, check
