@@ -89,8 +89,8 @@ def _tree(products: list[_Node]) -> list[list[_Node]]:
     levels = [products]
     while len(levels[-1]) > 1:
         below = levels[-1]
-        levels.append([reduce(_plus, below[i : i + 2]) for i in range(0, len(below), 2)])
-    # A node that only passes on was added once.
+        # A node without a partner passes on as beside nothing.
+        levels.append([reduce(_plus, below[i : i + 2], _Node()) for i in range(0, len(below), 2)])
     return levels
 
 

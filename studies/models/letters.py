@@ -7,20 +7,17 @@ two thirds are to train on, a third only scores. Columns are shifted and scaled 
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tables import CACHE, MODELS, dense
+from tables import MODELS, dense, mlbench
 
 import lepton_dse as ld
-from lepton_dse.errors import MissingToolError
 
 LETTERS = "BDHRS"
 HIDDEN = (64, 32, 32)
 EPOCHS = 60
-_TABLE = Path("usr/lib/R/site-library/mlbench/data/LetterRecognition.rda")
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,7 @@ class Letters:
 
 def letters(seed: int = 0) -> Letters:
     """Rows of the five letters, class 0 being the first of them."""
-    path = next((root / _TABLE for root in (Path("/"), CACHE / "mlbench") if (root / _TABLE).is_file()), None)
-    try:
-        import pyreadr
-
-        if path is None:
-            CACHE.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["apt-get", "download", "r-cran-mlbench"], cwd=CACHE, check=True, capture_output=True)
-            package = sorted(CACHE.glob("r-cran-mlbench_*.deb"))[-1]
-            subprocess.run(["dpkg", "-x", package, CACHE / "mlbench"], check=True, capture_output=True)
-            path = CACHE / "mlbench" / _TABLE
-        table = pyreadr.read_r(path)["LetterRecognition"]
-    except (ImportError, OSError, IndexError, subprocess.CalledProcessError) as error:
-        raise MissingToolError("the letters are not here", fix="pip install pyreadr; apt-get install r-cran-mlbench") from error
+    table = mlbench("LetterRecognition", "letters")
     table = table[table["lettr"].isin(list(LETTERS))]
     x = table.drop(columns="lettr").to_numpy(np.float32)
     y = np.asarray([LETTERS.index(name) for name in table["lettr"]], np.int64)

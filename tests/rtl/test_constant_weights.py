@@ -82,6 +82,19 @@ def test_weights_of_zero_take_nothing_but_the_bias() -> None:
     assert found.lut < MODULES["matrix_vector_unit"].resources(p, Family.XC7).lut
 
 
+@given(data=st.data(), columns=st.integers(1, 7))
+def test_a_column_of_zeros_adds_no_logic(data: st.DataObject, columns: int) -> None:
+    weights = np.array([[data.draw(st.integers(-7, 7)) for _ in range(columns)] for _ in range(2)], np.int64)
+    wider = np.hstack([weights, np.zeros((2, 8 - columns), np.int64)])
+    found = [
+        constant_matrix(MatrixVectorUnit(8, 4, 18, 2, part.shape[1], 1, 1, Multiplier.LUT, MemoryStyle.DISTRIBUTED), part, family)
+        for family in (Family.XC7, Family.ECP5)
+        for part in (weights, wider)
+    ]
+    assert found[0].lut == found[1].lut
+    assert found[2].lut == found[3].lut
+
+
 def test_a_design_that_unrolls_a_layer_in_logic_counts_its_weights() -> None:
     weights = np.zeros((4, 1, 1, 4), np.int64)
     weights[0, 0, 0] = (3, -3, 4, 0)
