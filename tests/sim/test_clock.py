@@ -74,7 +74,7 @@ def by_enumeration(schedule: StreamSchedule, family: rtl.Family, timing: FabricT
 
 
 @EXAMPLES
-@given(stream_cases(), st.data())
+@given(stream_cases(samples=1, wide=True), st.data())
 def test_the_longest_way_is_that_of_the_whole_graph(case: StreamCase, data: st.DataObject) -> None:
     schedule = schedule_of(case, data)
     for target in TIMED:
@@ -87,7 +87,7 @@ def test_the_longest_way_is_that_of_the_whole_graph(case: StreamCase, data: st.D
 
 
 @EXAMPLES
-@given(stream_cases(), st.data())
+@given(stream_cases(samples=1, wide=True), st.data())
 def test_the_band_lies_around_the_longest_way(case: StreamCase, data: st.DataObject) -> None:
     schedule = schedule_of(case, data)
     for target in TIMED:
