@@ -22,6 +22,8 @@ from lepton_dse.targets import FpgaTarget
 
 __all__ = ["HEADINGS", "Member", "members_of", "plan_of", "proof_words"]
 
+_PRODUCTS = {"dsp": "products in DSPs", "lut": "products in LUTs", "packed": "two products a DSP"}
+
 _STORED = ("kind", "bits of weights", "bits of activations", "zeros")
 HEADINGS = (
     (
@@ -157,7 +159,7 @@ def _operation(member: Member, op: OpCost, whole: float, known: str) -> list[Any
         weights, activations, zeros = _stored(member, graph, source, op)
     if plan is not None:
         entry = plan.op(op.name)
-        made = f", {entry.multiplier.upper()} multipliers" if op.macs and entry.multiplier else ""
+        made = f", {_PRODUCTS[entry.multiplier]}" if op.macs and entry.multiplier else ""
         sizes = (op.mapping.factor("pe"), op.mapping.factor("simd"))
         lanes = f"PE {sizes[0]} x SIMD {sizes[1]}" if op.macs else f"{sizes[1]} lanes"
         mapping: tuple[str, str] = (lanes + made, f"FIFO of {entry.fifo_depth or 2} words behind it")
